@@ -24,8 +24,7 @@ from agent.base.text import names_are_utf8
 from agent.embedded import Embedded
 from agent.formats.archive_file import open_archive
 from agent.jobs.chosen_roots import ChosenRoots
-from agent.jobs.encryption import unlock_for
-from agent.jobs.job_options import archive_format
+from agent.jobs.formats import archive_format, unlock_for
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
 from agent.jobs.requests.options import Selection

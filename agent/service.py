@@ -75,9 +75,10 @@ class Service:
             staging=self.staging,
             journal=self.journal,
             subscribers=(self.twin, self.events, _Refresher(self._something_changed)),
+            changed=self._something_changed,
         )
         self.twin.frame = self.engine.schedules.periodic.frame
-        self.events.running_job = self.engine.monitor.value
+        self.events.running_job = self.engine.progress.value
         self._stopping = False
         self._build_faces()
         self._watchdog = Watchdog(
@@ -104,14 +105,13 @@ class Service:
         )
         self.service_status = ServiceStatus(
             self.mailbox,
-            job=engine.monitor.value,
+            job=engine.progress.value,
             uploading=lambda: not engine.uploads.idle,
             next_run=lambda: engine.schedules.next_run,
         )
         self._metrics = Metrics(
             settings.metrics.textfile, self.mailbox, engine.health, engine.history, engine.schedules.states
         )
-        engine.health.changed = self._something_changed
         gate = EngineGate(self.mailbox.post, operations, engine.carry_out)
         self.http = HttpServer(
             settings,

@@ -16,7 +16,7 @@ from agent.faces.http.network import file_problems
 from agent.hooks import Hook, check_program, shell_words
 from agent.jobs.admission import refuse_without_repositories
 from agent.jobs.device import options_for
-from agent.jobs.encryption import encryption_for
+from agent.jobs.formats import encryption_for
 from agent.jobs.requests.storage import configured_targets, store_storage
 from agent.settings import Settings
 from agent.settings.load import effective

@@ -18,7 +18,7 @@ from agent.cli.opened import known_device
 from agent.formats.archive_names import OwnArchives, device_tag
 from agent.jobs.admission import Admission
 from agent.jobs.filesystem_probe import ThreadedCall
-from agent.jobs.job_options import read_format
+from agent.jobs.formats import read_format
 from agent.jobs.requests.storage import store_storage
 from agent.mqtt.hono import COMMANDS
 from agent.mqtt.link import Link, LinkEvents, broker_of

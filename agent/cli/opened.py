@@ -24,8 +24,7 @@ from agent.formats.base import EntryKind, Item, ListedTree, Unlock
 from agent.formats.manifest import Manifest
 from agent.jobs.admission import Admission
 from agent.jobs.device import last_id
-from agent.jobs.encryption import unlock_for
-from agent.jobs.job_options import read_format, search_for
+from agent.jobs.formats import read_format, unlock_for
 from agent.jobs.requests.options import Key, Options
 from agent.jobs.requests.raw import read_raw
 from agent.jobs.requests.restore import read_key, read_source, read_wanted
@@ -118,7 +117,7 @@ def _at_store(
             raise UnusableOption("which archive? name it with --archive, or its device with --from-device")
         own = OwnArchives(device_tag(device_id), known) if device_id else ALL_ARCHIVES
         archives = read_format(source, settings)
-        found = find(destination, search_for(wanted, own, wanted.source or asked), archives, unlock)
+        found = find(destination, wanted.search(own, wanted.source or asked), archives, unlock)
         if found.note:
             sys.stderr.write(f"{printable(found.note)}\n")
         yield archives.open(destination, found.name, unlock)

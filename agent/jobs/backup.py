@@ -18,10 +18,9 @@ from agent.base.times import format_time
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
-from agent.jobs.encryption import encryption_for
+from agent.jobs.formats import archive_limits, encryption_for, save_format
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_hooks import BackupHooks, Scope
-from agent.jobs.job_options import archive_limits, hook, save_format
+from agent.jobs.job_hooks import BackupHooks, Scope, hook
 from agent.jobs.last_archives import LastArchives, skip_key
 from agent.jobs.requests.backup import BackupRequest, scheduled_request
 from agent.jobs.requests.options import Key, Selection

@@ -19,7 +19,7 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import clipped
 from agent.jobs.admission import Admitted
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import health_hook
+from agent.jobs.job_hooks import hook
 from agent.jobs.requests.control import CancelRequest, ConfirmRequest
 from agent.jobs.worker import Tools
 from agent.journal import JournalError
@@ -43,7 +43,7 @@ class _Waiting:
 class Confirmations:
     def __init__(self, base: Foundation) -> None:
         self._settings, self._journal = base.settings, base.journal
-        self._mailbox, self._monitor = base.mailbox, base.monitor
+        self._mailbox, self._progress = base.mailbox, base.progress
         self._clock = BootClock()
         self._current: _Waiting | None = None
         self._timer: Timer | None = None
@@ -54,7 +54,7 @@ class Confirmations:
 
     def confirmation(self, job: Job, tools: Tools, within_s: float | None) -> CommitConfirmed | None:
         """Return the decision of a commit-confirmed restore; None for any other restore."""
-        health = health_hook(self._settings, job)
+        health = self._health(job)
         if health is None and within_s is None:
             return None
         return self._made(job, tools, ConfirmationNote(within_s), health)
@@ -63,10 +63,13 @@ class Confirmations:
         """Return the decision of a restore that an earlier run of the agent left unconfirmed."""
         known = self._journal.checkpoints.of(job.id)
         note = ConfirmationNote.from_text(known[UNCONFIRMED])
-        confirmation = self._made(job, tools, note, health_hook(self._settings, job))
+        confirmation = self._made(job, tools, note, self._health(job))
         if CONFIRMED in known:
             confirmation.decision.confirm()
         return confirmation
+
+    def _health(self, job: Job) -> RunHook | None:
+        return hook(self._settings, "restore.healthCmd", self._settings.restore.health_cmd, job)
 
     def _made(
         self, job: Job, tools: Tools, note: ConfirmationNote, health: RunHook | None
@@ -96,7 +99,7 @@ class Confirmations:
         entry.note = entry.note.counted(self._clock)
         assert entry.note.countdown
         left_s = entry.note.countdown.left_s
-        self._monitor.ends_in(left_s)
+        self._progress.ends_in(left_s)
         if left_s <= 0:
             entry.over = True
             within = format_duration(timedelta(seconds=within_s))

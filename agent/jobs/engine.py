@@ -15,13 +15,13 @@ from agent.jobs.backup import Backups
 from agent.jobs.confirmation import Confirmations
 from agent.jobs.device import UNIDENTIFIED, Device
 from agent.jobs.events import Events, JobProgressed, Subscriber
+from agent.jobs.formats import repository_remains
 from agent.jobs.foundation import Foundation, Recorder
 from agent.jobs.job_hooks import FailureHook
-from agent.jobs.job_options import repository_remains
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.preview import Previews
 from agent.jobs.preview_record import PreviewNotes
-from agent.jobs.progress import Monitor
+from agent.jobs.progress import JobProgress
 from agent.jobs.prune import Prunes
 from agent.jobs.queries.archive_lists import ArchiveLists
 from agent.jobs.queries.archives import Archives
@@ -49,7 +49,7 @@ from agent.jobs.requests.control import (
 )
 from agent.jobs.requests.restore import ArchivesRequest, RestoreRequest, VerifyRequest
 from agent.jobs.restore import Restores
-from agent.jobs.restore_recovery import Recovery
+from agent.jobs.restore_recovery import Recovered, Recovery
 from agent.jobs.runner import Runner
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.jobs.schedules import Schedules
@@ -75,34 +75,39 @@ class Engine:
         staging: Staging,
         journal: Journal,
         subscribers: tuple[Subscriber, ...],
+        changed: Action = lambda: None,
     ) -> None:
-        """Also recover the data of an earlier run. Raises OSError and `JournalError`."""
+        """Also recover the data of an earlier run. Raises OSError and `JournalError`.
+
+        `changed` is called when the health of the backups may have changed without an event.
+        """
         self._settings, self._journal = settings, journal
         records = {
-            name: records_of(journal, name, schedule_of(settings, name))
+            name: records_of(journal, name, schedule_of(settings, name), changed)
             for name in dict.fromkeys((KANTO, *settings.schedules))
         }
+        events = Events(journal, (*chain(*records.values()), FailureHook(settings, journal), *subscribers))
         self._recorder = Recorder(mailbox.call_later)
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
-        self.monitor, self.device, self.history = Monitor(), Device(journal), History(journal)
+        self.progress = JobProgress(partial(events.emit, JobProgressed()))
+        self.device, self.history = Device(journal), History(journal)
         base = Foundation(
             settings,
             mailbox,
             journal,
             staging,
             self.device,
-            Events(journal, (*chain(*records.values()), FailureHook(settings, journal), *subscribers)),
+            events,
             self._recorder,
             self._workers,
-            self.monitor,
+            self.progress,
             OwnDirectories(settings, journal),
         )
-        self.monitor.changed = partial(base.events.emit, JobProgressed())
         notes = PreviewNotes(journal, BootClock())
         self._build_jobs(base, notes)
-        self._build_routine(base, records)
+        self._build_routine(base, records, changed)
         self.status = Status(
-            self.monitor,
+            self.progress,
             self.history,
             notes,
             self.device,
@@ -111,13 +116,13 @@ class Engine:
             schedules=self.schedules.states,
             uploads=self.uploads.waiting,
         )
-        self._info = Info(settings, mailbox, self.monitor, base.own, waiting=self.status.waiting)
+        self._info = Info(settings, mailbox, self.progress, base.own, waiting=self.status.waiting)
 
     def _build_jobs(self, base: Foundation, notes: PreviewNotes) -> None:
         """Build what commands ask for, and recover the data before it."""
         settings = base.settings
         base.staging.remove_incomplete()
-        recovery = Recovery(settings, base.journal, base.mailbox)
+        recovery = Recovery(settings, base.journal, base.mailbox, self._recovered_late)
         recovered = recovery.begin(
             [target.path for target in settings.targets.values()],
             waiting=notes.after_start(keep=settings.restore.keep_preview),
@@ -126,25 +131,29 @@ class Engine:
         self._runner = Runner(base, recovery.directories)
         self._backups = Backups(base, self._runner, self.uploads.pending)
         self.confirmations = Confirmations(base)
-        self._previews = Previews(base, self._runner, notes, self.confirmations)
+        self._previews = Previews(base, self._runner, notes)
         self._restores = Restores(
             base,
             self._runner,
             confirmations=self.confirmations,
             previews=self._previews,
+            notes=notes,
             recovery=recovery,
         )
-        self._previews.restored = self._restores.ended
         self._verifications = Verifications(base, self._runner)
         self.earlier_run = EarlierRun(
             base, recovered, runner=self._runner, restores=self._restores, uploads=self.uploads
         )
-        recovery.late = self.earlier_run.late
         self.archives = Archives(settings, base.journal, self.device)
         self._archive_lists = ArchiveLists(self.archives, base.mailbox)
-        self.made = MadeBackups(base.journal, self.monitor, self.device)
+        self.made = MadeBackups(base.journal, self.progress, self.device)
 
-    def _build_routine(self, base: Foundation, records: Mapping[str, Sequence[ScheduleRecord]]) -> None:
+    def _recovered_late(self, recovered: Recovered) -> None:
+        self.earlier_run.late(recovered)
+
+    def _build_routine(
+        self, base: Foundation, records: Mapping[str, Sequence[ScheduleRecord]], changed: Action
+    ) -> None:
         """Build what happens without a command; `records` are those of each schedule, by name."""
         self.schedules = Schedules(base, records, self.scheduled_backup)
         self.drills = Drills(base, self._verifications, self.carry_out)
@@ -156,9 +165,8 @@ class Engine:
             base.mailbox.call_later,
             limit=self.schedules.limit,
             records=list(records.values()),
+            changed=changed,
         )
-        for record in chain(*records.values()):
-            record.changed = self.health.changed
 
     def operations(self) -> Operations:
         """Return the table of operations, each with its code."""
@@ -174,7 +182,7 @@ class Engine:
                 CommandHandler(CancelRequest, self._cancel),
                 CommandHandler(ActivateRequest, self.schedules.periodic.activate),
                 CommandHandler(DeactivateRequest, self.schedules.periodic.deactivate),
-                CommandHandler(FinalizeRequest, self._previews.finalize),
+                CommandHandler(FinalizeRequest, self._restores.finalize),
                 CommandHandler(DiscardRequest, self._previews.discard),
                 CommandHandler(ConfirmRequest, self.confirmations.confirm),
             ),

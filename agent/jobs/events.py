@@ -27,7 +27,7 @@ class JobStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobProgressed(Event):
-    """The progress of the running job has changed, or no job runs any more: see `Monitor`."""
+    """The progress of the running job has changed, or no job runs any more: see `JobProgress`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import structlog
 
 from agent.jobs.device import Device
 from agent.jobs.events import Events
-from agent.jobs.progress import Monitor
+from agent.jobs.progress import JobProgress
 from agent.jobs.staging import OwnDirectories, Staging
 from agent.jobs.worker import Workers
 from agent.journal import Journal, JournalError
@@ -59,5 +59,5 @@ class Foundation:
     events: Events
     recorder: Recorder
     workers: Workers
-    monitor: Monitor
+    progress: JobProgress
     own: OwnDirectories

@@ -5,11 +5,13 @@ after a crash the next start of the agent runs the later ones, also those of a r
 """
 
 import json
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,7 +19,6 @@ import structlog
 from agent.base.errors import Cancelled, JobError
 from agent.base.job import STOPPED, Job, Kind, State
 from agent.jobs.events import Event, JobEnded, Subscriber
-from agent.jobs.job_options import hook
 from agent.jobs.worker import INTERNAL_ERROR, INTERRUPTED
 from agent.journal import Journal, Unit
 from agent.settings import Settings
@@ -156,6 +157,38 @@ class FailureHook(Subscriber):
             log.exception("onFailureCmd failed")
         finally:
             self._places.release()
+
+
+def hook(
+    settings: Settings,
+    name: str,
+    command: str,
+    job: Job,
+    target: Path | None = None,
+    *,
+    facts: Mapping[str, str] = MappingProxyType({}),
+) -> RunHook | None:
+    """Return the command in the setting `name`, ready to be run for `job`; None when there is none.
+
+    Its environment has the operation, the correlation id, the directory or the `target` of a restore, and
+    further `facts`.
+    """
+    from agent.hooks import Hook, run_hook
+
+    if not command:
+        return None
+    prepared = Hook(name, command, settings.hook_timeout.total_seconds())
+
+    def run(directory: Path, token: CancelToken) -> None:
+        environment = {
+            "EDGE_BACKUP_OPERATION": job.kind,
+            "EDGE_BACKUP_CORRELATION_ID": job.correlation_id,
+            "EDGE_BACKUP_DIRECTORY": os.fspath(target or directory),
+            **facts,
+        }
+        run_hook(prepared, directory, environment, token)
+
+    return run
 
 
 def start_again(settings: Settings, job: Job, target: Path) -> Callable[[Context], None]:

@@ -4,11 +4,9 @@ There is at most one. While it waits, backups run, and no other restore begins. 
 `restore.previewTimeout`: it takes the room that the restore will need. Belongs to the main thread.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, replace
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,17 +14,14 @@ import structlog
 from agent.base.clock import BootClock, Countdown, note_interval_s
 from agent.base.durations import format_duration
 from agent.base.errors import IoError
-from agent.base.job import Job, Kind, State
+from agent.base.job import Job, State
 from agent.base.refusals import Reason, Refused
 from agent.base.text import clipped
-from agent.base.times import parse_time
 from agent.jobs.admission import Admitted
-from agent.jobs.confirmation import Confirmations
-from agent.jobs.events import JobStarted
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import restore_target
 from agent.jobs.preview_record import PreviewNote, PreviewNotes, PreviewState
-from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
+from agent.jobs.requests.control import DiscardRequest
+from agent.jobs.restore_target import restore_target
 from agent.jobs.runner import Runner
 from agent.jobs.worker import Outcome, Task, Tools
 from agent.journal import JournalError
@@ -34,9 +29,8 @@ from agent.mailbox import Timer
 from agent.transfer.context import Context, Destination
 
 if TYPE_CHECKING:
-    from agent.restore.commit_confirmed import CommitConfirmed
     from agent.restore.flow import PreviewResult
-    from agent.restore.target import Amount, RestoreTarget
+    from agent.restore.target import RestoreTarget
 
 log = structlog.get_logger(__name__)
 
@@ -45,14 +39,10 @@ EXPIRED = "expired"
 
 
 class Previews:
-    def __init__(
-        self, base: Foundation, runner: Runner, notes: PreviewNotes, confirmations: Confirmations
-    ) -> None:
-        """`restored` has to be set: it records and tells the end of a restore."""
-        self.restored: Callable[[Job, Mapping[str, str], Outcome[Amount]], None]
+    def __init__(self, base: Foundation, runner: Runner, notes: PreviewNotes) -> None:
         self._settings, self._journal, self._workers = base.settings, base.journal, base.workers
-        self._mailbox, self._own, self._events = base.mailbox, base.own, base.events
-        self._runner, self._notes, self._confirmations = runner, notes, confirmations
+        self._mailbox, self._own = base.mailbox, base.own
+        self._runner, self._notes = runner, notes
         self._clock = BootClock()
         self._timer: Timer | None = None
         self._discarding = False
@@ -126,40 +116,13 @@ class Previews:
 
     # Ending a preview
 
-    def finalize(self, request: FinalizeRequest) -> Admitted:
-        """Admit the restore of the preview that waits. Raises `Refused` (NOT_FOUND, BUSY)."""
-        from agent.restore.flow import finalize
-        from agent.restore.target import Amount
-
-        note = self._asked_for(request.correlation_id)
-        self._runner.refuse_second_job()
-        self._runner.refuse_unrecovered(Path(directory) for directory, *_ in note.roots)
-        tools = self._workers.tools()
-        job = self._job(note).finalized(datetime.now(UTC))
-        within_s = request.confirm_within_s or note.confirm_within_s
-        confirmation = self._confirmations.confirmation(job, tools, within_s)
-        target = self._target(note, job, confirmation)
-        amount = Amount(**{fact.name: note.facts.get(fact.name, "") for fact in fields(Amount)})
-
-        def record() -> None:
-            self._notes.finalized(note, job)
-            self._events.emit(JobStarted(job))
-
-        return self._runner.admitted(
-            job,
-            tools,
-            directory=target.directory,
-            record=record,
-            work=partial(finalize, target, amount),
-            ended=partial(self.restored, job, {}),
-        )
-
     def discard(self, request: DiscardRequest) -> Admitted:
         """Admit the end of the preview that waits. Raises `Refused` (NOT_FOUND)."""
-        note = self._asked_for(request.correlation_id)
+        note = self.asked_for(request.correlation_id)
         return Admitted(note.id, partial(self._notes.set, None), partial(self._discard, note))
 
-    def _asked_for(self, wanted: str) -> PreviewNote:
+    def asked_for(self, wanted: str) -> PreviewNote:
+        """Return the preview that waits, which must have this id if any. Raises `Refused` (NOT_FOUND)."""
         note = self._notes.waiting
         if note is None or wanted not in ("", note.correlation_id, note.id):
             which = f" with id '{clipped(wanted, 80)}'" if wanted else ""
@@ -189,7 +152,7 @@ class Previews:
         """Remove the preview in a thread; the next start removes what the thread could not."""
         from agent.restore.flow import discard
 
-        job = self._job(note)
+        job = note.job
         log.info("preview discarded", correlation_id=job.correlation_id, job=job.id)
 
         def ended(_outcome: Outcome[None]) -> None:
@@ -200,28 +163,14 @@ class Previews:
                 log.exception("preview not discarded: journal not writable", job=job.id)
 
         self._discarding = True
+        target = restore_target(self._settings, job, *note.roots_and_made(), note.mode, own=self._own.paths())
         self._workers.start(
             Task(
                 owner=job.id,
                 correlation_id=job.correlation_id,
                 tools=self._workers.tools(),
                 destination=None,
-                work=partial(discard, self._target(note, job)),
+                work=partial(discard, target),
                 ended=ended,
             )
-        )
-
-    def _job(self, note: PreviewNote) -> Job:
-        return Job(note.id, Kind.RESTORE, note.correlation_id, parse_time(note.started), State.PREVIEW)
-
-    def _target(
-        self, note: PreviewNote, job: Job, confirmation: "CommitConfirmed | None" = None
-    ) -> "RestoreTarget":
-        return restore_target(
-            self._settings,
-            job,
-            *note.roots_and_made(),
-            note.mode,
-            own=self._own.paths(),
-            confirmation=confirmation,
         )

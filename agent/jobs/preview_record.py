@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from agent.base.clock import BootClock, Countdown
-from agent.base.job import Job
+from agent.base.job import Job, Kind, State
 from agent.base.roots import Root
 from agent.base.text import clipped
-from agent.base.times import format_time
+from agent.base.times import format_time, parse_time
 from agent.jobs.queries.fitting import encoded_bytes, with_texts_cut
 from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal, JournalError
@@ -69,6 +69,10 @@ class PreviewNote:
         made = [str(path) for path in target.made]
         started = format_time(job.started)
         return cls(job.id, job.correlation_id, started, roots, made, target.options.mode, confirm_within_s)
+
+    @property
+    def job(self) -> Job:
+        return Job(self.id, Kind.RESTORE, self.correlation_id, parse_time(self.started), State.PREVIEW)
 
     @property
     def left_s(self) -> float:

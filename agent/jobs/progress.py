@@ -30,30 +30,30 @@ class _Watched:
     """Times and byte counts within the rate's window, oldest first."""
 
 
-class Monitor:
-    """Follows the job that runs. `changed` has to be set: it is called after every change."""
+class JobProgress:
+    """Follows the job that runs."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.changed: Callable[[], None] = lambda: None
-        self._clock = clock
+    def __init__(self, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+        """`changed` is called after every change."""
+        self._changed, self._clock = changed, clock
         self._watched: _Watched | None = None
 
     def began(self, job: Job) -> None:
         self._watched = _Watched(job, "starting", job.started)
-        self.changed()
+        self._changed()
 
     def entered(self, phase: str) -> None:
         """Begin a phase of the job, and count its bytes from zero."""
         if watched := self._watched:
             marks = [(self._clock(), 0)]
             self._watched = _Watched(watched.job, phase, datetime.now(UTC), marks=marks)
-            self.changed()
+            self._changed()
 
     def expected(self, total_bytes: int) -> None:
         """Set the number of bytes of the phase, which may be an estimate."""
         if watched := self._watched:
             watched.total_bytes = total_bytes
-            self.changed()
+            self._changed()
 
     def moved(self, bytes_done: int) -> None:
         if watched := self._watched:
@@ -62,17 +62,17 @@ class Monitor:
             watched.marks.append((now, bytes_done))
             while len(watched.marks) > 2 and watched.marks[1][0] < now - RATE_WINDOW_S:
                 del watched.marks[0]
-            self.changed()
+            self._changed()
 
     def ends_in(self, left_s: float) -> None:
         """Set the seconds after which the phase ends by itself."""
         if watched := self._watched:
             watched.ends_s = self._clock() + left_s
-            self.changed()
+            self._changed()
 
     def ended(self) -> None:
         self._watched = None
-        self.changed()
+        self._changed()
 
     @property
     def job(self) -> Job | None:

@@ -18,8 +18,8 @@ from agent.base.refusals import Reason, Refused
 from agent.base.times import format_time, parse_time
 from agent.jobs.admission import Admission
 from agent.jobs.events import ArchiveRemoved
+from agent.jobs.formats import prune_format
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import prune_format
 from agent.jobs.operations import Tell
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.control import PruneRequest

@@ -5,7 +5,7 @@ Belongs to the main thread.
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,13 +20,17 @@ from agent.base.sources import ArchiveSource
 from agent.jobs.admission import Admission, Admitted
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.confirmation import Confirmations
-from agent.jobs.encryption import unlock_for
+from agent.jobs.events import JobStarted
+from agent.jobs.formats import read_format, unlock_for
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import hook, read_format, restore_target, search_for
+from agent.jobs.job_hooks import hook
 from agent.jobs.preview import Previews
+from agent.jobs.preview_record import PreviewNotes
+from agent.jobs.requests.control import FinalizeRequest
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.restore import RestoreRequest
 from agent.jobs.restore_recovery import Recovery
+from agent.jobs.restore_target import restore_target
 from agent.jobs.runner import Runner
 from agent.jobs.worker import Outcome, Tools
 from agent.journal import UnfinishedJob
@@ -47,12 +51,13 @@ class Restores:
         *,
         confirmations: Confirmations,
         previews: Previews,
+        notes: PreviewNotes,
         recovery: Recovery,
     ) -> None:
-        self._settings, self._staging = base.settings, base.staging
+        self._settings, self._staging, self._events = base.settings, base.staging, base.events
         self._device, self._own = base.device, base.own
-        self._workers, self._runner = base.workers, runner
-        self._confirmations, self._previews, self._recovery = confirmations, previews, recovery
+        self._workers, self._runner, self._recovery = base.workers, runner, recovery
+        self._confirmations, self._previews, self._notes = confirmations, previews, notes
         self._admission, self._chosen_roots = Admission(base.settings), ChosenRoots(base.settings)
 
     def restore(self, request: RestoreRequest) -> Admitted:
@@ -98,11 +103,8 @@ class Restores:
             self._target(job, choice, request.mode, confirmation),
             self._staging.download(job.id),
             destination,
-            search_for(
-                request.wanted,
-                self._device.archives,
-                source,
-                emptied_percent=settings.retention.emptied_percent,
+            request.wanted.search(
+                self._device.archives, source, emptied_percent=settings.retention.emptied_percent
             ),
             choice,
             read_format(request.source, settings),
@@ -152,6 +154,40 @@ class Restores:
             return ArchiveSource.of_roots(choice.roots)
         directory = request.selection.directory or self._settings.dir
         return ArchiveSource.of_roots([Root("", Path(os.path.realpath(directory)))]) if directory else None
+
+    def finalize(self, request: FinalizeRequest) -> Admitted:
+        """Admit the restore of the preview that waits. Raises `Refused` (NOT_FOUND, BUSY)."""
+        from agent.restore.flow import finalize
+        from agent.restore.target import Amount
+
+        note = self._previews.asked_for(request.correlation_id)
+        self._runner.refuse_second_job()
+        self._runner.refuse_unrecovered(Path(directory) for directory, *_ in note.roots)
+        job, tools = note.job.finalized(datetime.now(UTC)), self._workers.tools()
+        within_s = request.confirm_within_s or note.confirm_within_s
+        confirmation = self._confirmations.confirmation(job, tools, within_s)
+        target = restore_target(
+            self._settings,
+            job,
+            *note.roots_and_made(),
+            note.mode,
+            own=self._own.paths(),
+            confirmation=confirmation,
+        )
+        amount = Amount(**{fact.name: note.facts.get(fact.name, "") for fact in fields(Amount)})
+
+        def record() -> None:
+            self._notes.finalized(note, job)
+            self._events.emit(JobStarted(job))
+
+        return self._runner.admitted(
+            job,
+            tools,
+            directory=target.directory,
+            record=record,
+            work=partial(finalize, target, amount),
+            ended=partial(self.ended, job, {}),
+        )
 
     def go_on(self, unfinished: UnfinishedJob) -> None:
         """Take up an unconfirmed restore of an earlier run, which was recorded and told already."""

@@ -73,10 +73,11 @@ class Recovered:
 class Recovery:
     """Recovers interrupted restores, at the start and later on. Belongs to the main thread."""
 
-    def __init__(self, settings: Settings, journal: Journal, mailbox: Mailbox) -> None:
-        """`late` has to be set: the main thread calls it for each recovery that ends after `begin`."""
-        self.late: Callable[[Recovered], None]
-        self._settings, self._journal, self._mailbox = settings, journal, mailbox
+    def __init__(
+        self, settings: Settings, journal: Journal, mailbox: Mailbox, late: Callable[[Recovered], None]
+    ) -> None:
+        """The main thread calls `late` for each recovery that ends after `begin`."""
+        self._settings, self._journal, self._mailbox, self._late = settings, journal, mailbox, late
         self._waiting: dict[str, UnfinishedJob] = {}
 
     def directories(self) -> list[Path]:
@@ -189,7 +190,7 @@ class Recovery:
                 call = self._recover(unfinished)
             else:
                 del self._waiting[unfinished.job.id]
-                self.late(recovered)
+                self._late(recovered)
                 return
         self._mailbox.call_later(AGAIN_S, partial(self._look_again, unfinished, call))
 

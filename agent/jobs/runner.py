@@ -49,7 +49,7 @@ class Runner:
     def __init__(self, base: Foundation, recovering: Callable[[], Iterable[Path]]) -> None:
         """`recovering` returns the directories in which an interrupted restore is not yet recovered."""
         self._settings, self._journal, self._recorder = base.settings, base.journal, base.recorder
-        self._workers, self._events, self._monitor = base.workers, base.events, base.monitor
+        self._workers, self._events, self._progress = base.workers, base.events, base.progress
         self._recovering = recovering
         self._running: _RunningJob | None = None
 
@@ -134,7 +134,7 @@ class Runner:
         def begin() -> None:
             self._running = _RunningJob(job, tools, destination is not None and destination.loads_sdk)
             log.info(f"{job.kind} started", correlation_id=job.correlation_id, job=job.id, dir=str(directory))
-            self._monitor.began(job)
+            self._progress.began(job)
             self._workers.start(task)
 
         return Admitted(job.id, record or record_start, begin)
@@ -168,16 +168,16 @@ class Runner:
             destination=destination,
             work=work,
             ended=ended,
-            moved=self._monitor.moved,
-            entered=self._monitor.entered,
-            expected=self._monitor.expected,
+            moved=self._progress.moved,
+            entered=self._progress.entered,
+            expected=self._progress.expected,
         )
 
     def release(self, job: Job) -> None:
         """End the run of a job whose end is not recorded and told here."""
         self._running = None
         log.info(f"{job.kind} worker ended", correlation_id=job.correlation_id, job=job.id)
-        self._monitor.ended()
+        self._progress.ended()
 
     def end(self, job: Job, facts: Mapping[str, object] = NO_FACTS, *, also: Action = lambda: None) -> None:
         """Record and tell the end, with facts for the history; `also` is called inside that unit of work."""
@@ -193,7 +193,7 @@ class Runner:
         self._recorder.record(record, refused=unkept, job=job.id)
         self._running = None
         _log_end(job, about)
-        self._monitor.ended()
+        self._progress.ended()
 
     def _seconds(self) -> float:
         """Return how long the job that runs has been running, in this run of the agent."""

@@ -44,10 +44,10 @@ class ScheduleRecord(Subscriber):
     """The name of the schedule; empty for that of periodic backups."""
     store: str = ""
     """Its store, when the schedule has several."""
+    changed: Action = lambda: None
+    """Called after the record has changed."""
     ended: Action = field(default=lambda: None)
     """To be set: called after a job of the schedule has ended, or after any job that it waits for."""
-    changed: Action = field(default=lambda: None)
-    """To be set: called after the record has changed."""
 
     def note(self, fact: str) -> str:
         """Return the name of a note about the schedule in the journal."""

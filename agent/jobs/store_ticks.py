@@ -14,6 +14,7 @@ from agent.jobs.foundation import Foundation
 from agent.jobs.schedule_record import ScheduleRecord, ScheduleState, store_state
 from agent.jobs.ticks import Plan, Ticks
 from agent.journal import Journal
+from agent.mailbox import Action
 from agent.settings import ScheduleSettings
 from agent.settings.schedules import KANTO
 
@@ -34,12 +35,13 @@ MakeBackup = Callable[[DueBackup], None]
 """Makes a backup. Raises `Refused` when it cannot begin now."""
 
 
-def records_of(journal: Journal, name: str, schedule: ScheduleSettings) -> list[ScheduleRecord]:
-    """Return the records of a schedule, one for each store."""
+def records_of(
+    journal: Journal, name: str, schedule: ScheduleSettings, changed: Action
+) -> list[ScheduleRecord]:
+    """Return the records of a schedule, one for each store. `changed` is called after a change of one."""
     kept_as = "" if name == KANTO else name
-    if len(schedule.store) < 2:
-        return [ScheduleRecord(journal, kept_as)]
-    return [ScheduleRecord(journal, kept_as, store) for store in schedule.store]
+    stores = schedule.store if len(schedule.store) > 1 else ("",)
+    return [ScheduleRecord(journal, kept_as, store, changed) for store in stores]
 
 
 class StoreTicks:

@@ -18,9 +18,8 @@ from agent.base.sources import Verdicts
 from agent.base.times import format_time
 from agent.formats.archive_names import OwnArchives, parse_archive_name
 from agent.jobs.admission import Admission, Admitted
-from agent.jobs.encryption import unlock_for
+from agent.jobs.formats import archive_limits, read_format, unlock_for
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import archive_limits, read_format, search_for
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.restore import VerifyRequest
 from agent.jobs.requests.storage import store_storage
@@ -29,6 +28,7 @@ from agent.jobs.worker import INTERRUPTED, Outcome
 from agent.journal import LAST_VERIFIED, Journal
 from agent.journal.jobs import JobRecord
 from agent.mailbox import Action
+from agent.transfer.get import Fetch
 from providers.errors import Corrupted, Unreachable
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class Verifications:
         self, request: VerifyRequest, max_bytes: int = 0, put_off: Action = lambda: None
     ) -> Admitted:
         from agent.restore.verify import VerifyOrder, verify
-        from agent.transfer.get import Fetch
 
         settings = self._settings
         own = self._device.archives
@@ -75,7 +74,7 @@ class Verifications:
         download = self._staging.download(job.id)
         order = VerifyOrder(
             Fetch(destination, download, settings.storage_reserve, max_bytes),
-            search_for(request.wanted, own, request.wanted.source),
+            request.wanted.search(own, request.wanted.source),
             read_format(request.source, settings),
             unlock,
             archive_limits(settings),

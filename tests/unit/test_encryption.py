@@ -15,7 +15,7 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
 from agent.formats.age import decrypt, encrypt
 from agent.jobs.admission import metadata as metadata_of
-from agent.jobs.encryption import encryption_for, unlock_for
+from agent.jobs.formats import encryption_for, unlock_for
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.raw import RawRequest, read_raw
 from agent.jobs.requests.restore import VerifyRequest, read_key

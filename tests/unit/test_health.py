@@ -40,9 +40,9 @@ class Rig:
             self._later,
             limit=self._limit,
             records=[[self.record]],
+            changed=lambda: self.told.append(dict(self.health.value())),
             now=lambda: self.now,
         )
-        self.health.changed = lambda: self.told.append(dict(self.health.value()))
 
     def _limit(self, success: datetime | None, now: datetime) -> datetime | None:
         return self.frame.limit(success, now)

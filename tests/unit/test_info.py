@@ -56,7 +56,9 @@ def asked(
     """Return the answer as soon as it is told."""
     engine, told = device.service.engine, list[Mapping[str, Any]]()
     own = OwnDirectories(device.settings)
-    info = Info(device.settings, device.service.mailbox, engine.monitor, own, waiting=dict, within_s=within_s)
+    info = Info(
+        device.settings, device.service.mailbox, engine.progress, own, waiting=dict, within_s=within_s
+    )
     chosen = Options({f"backup.{key}": text for key, text in options.items()})
     info.info(InfoRequest(backup_selection(chosen)), room_bytes, told.append)
     while not told:

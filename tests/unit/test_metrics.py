@@ -62,6 +62,7 @@ def metrics(
         mailbox.call_later,
         limit=lambda _success, _now: None,
         records=[[ScheduleRecord(journal)]],
+        changed=lambda: None,
     )
     return Metrics(path, mailbox, health, history, lambda: schedules)
 

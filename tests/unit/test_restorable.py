@@ -16,7 +16,8 @@ from agent.formats.base import LINK, Entry
 from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.formats.zip.writer import write_archive
-from agent.jobs.job_options import archive_options, restore_options
+from agent.jobs.formats import archive_options
+from agent.jobs.restore_target import restore_options
 from agent.save.result import BackupResult, about
 from agent.settings.load import load
 from tests.support.archives import archive_of, go_on, things_archived, things_in

@@ -12,7 +12,12 @@ import pytest
 from agent.base.job import Kind
 from agent.base.times import NEVER_IN_ORDER, format_time
 from agent.cli.status import _schedule_lines
+from agent.jobs.engine import Engine
 from agent.jobs.schedule_record import ScheduleRecord, Standing
+from agent.jobs.staging import Staging
+from agent.journal import Journal
+from agent.mailbox import Mailbox
+from agent.settings.load import load
 from tests.support.fakes import Device
 
 STATUS = "/features/BackupAndRestoreStatus"
@@ -134,3 +139,23 @@ def test_the_command_line_says_how_each_store_stands() -> None:
     assert first.startswith("schedule nightly: none is due, last failed 2026-06-01")
     assert first.endswith(", 2 missed, one is late (no-space)")
     assert [line.split(",")[0] for line in stores] == ["  store usb", "  store cloud"]
+
+
+def test_a_backup_that_could_not_begin_is_told_without_any_event(tmp_path: Path) -> None:
+    """No job began, so no event tells of it: the twin would show the old health for up to an hour."""
+    settings = load({"storage": str(tmp_path / "storage"), "active": "true"}, None, {}).settings
+    staging, told = Staging(settings.storage), list[bool]()
+    journal = Journal(staging.journal)
+    engine = Engine(
+        settings,
+        Mailbox(),
+        staging=staging,
+        journal=journal,
+        subscribers=(),
+        changed=lambda: told.append(True),
+    )
+    engine.identified("edge:device")
+    assert ScheduleRecord(journal).read().refused
+    assert told
+    journal.close()
+    staging.close()

@@ -30,11 +30,11 @@ def test_the_status_feature_fits(device: Device, correlation_id: str, running: b
     fill(device.journal, correlation_id, '\u00e4"' * 2000)
     if running:
         job = Job("1" * 16, Kind.RESTORE, correlation_id, datetime.now(UTC))
-        monitor = device.service.engine.monitor
-        monitor.began(job)
-        monitor.entered("unpacking")
-        monitor.expected(1 << 62)
-        monitor.moved(1 << 61)
+        progress = device.service.engine.progress
+        progress.began(job)
+        progress.entered("unpacking")
+        progress.expected(1 << 62)
+        progress.moved(1 << 61)
     device.wire.sent.clear()
     device.service.status.tell()
     ((_, message),) = device.wire.sent
@@ -44,7 +44,7 @@ def test_the_status_feature_fits(device: Device, correlation_id: str, running: b
     shown = told["job"] if running else told["job"]["last"]
     assert shown["correlationId"] == correlation_id
     if running:
-        device.service.engine.monitor.ended()
+        device.service.engine.progress.ended()
 
 
 @pytest.mark.parametrize("correlation_id", LONGEST)
@@ -57,12 +57,12 @@ def test_the_answer_to_status_fits(device: Device, correlation_id: str, running:
     notes.set(note.over(PreviewState.FAILED, CODE, '\u00e4"' * 2000))
     for number in range(9):
         device.journal.staged.stage(Staged(Path(f"/storage/{number}.zip")), correlation_id)
-    monitor = device.service.engine.monitor
+    progress = device.service.engine.progress
     if running:
-        monitor.began(Job("1" * 16, Kind.RESTORE, correlation_id, datetime.now(UTC)))
+        progress.began(Job("1" * 16, Kind.RESTORE, correlation_id, datetime.now(UTC)))
     ((_, answer),) = device.command("status", {}, request_id="r")
     if running:
-        monitor.ended()
+        progress.ended()
         assert answer["value"]["job"]["correlationId"] == correlation_id
     else:
         assert answer["value"]["last"]["statusCode"] == CODE

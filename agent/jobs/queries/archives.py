@@ -17,7 +17,7 @@ from agent.base.text import readable
 from agent.base.times import format_time
 from agent.jobs.admission import Admission
 from agent.jobs.device import Device
-from agent.jobs.job_options import read_format
+from agent.jobs.formats import read_format
 from agent.jobs.prune import noted_dates, retention_dates
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.storage import StorageOptions, archive_name_option, store_names, store_storage

@@ -38,8 +38,6 @@ class Facts:
 
 
 class Health:
-    """`changed` is to be set: it is called when the value has changed by the passing of time."""
-
     def __init__(
         self,
         journal: Journal,
@@ -49,17 +47,18 @@ class Health:
         *,
         limit: Callable[[datetime | None, datetime], datetime | None],
         records: Sequence[Sequence[ScheduleRecord]],
+        changed: Action,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`records` are those of every schedule, one for each store.
 
         `rpo` is how old the last good backup may become: zero for any age, None for what the schedules say by
-        `limit`, as `Schedules.limit`.
+        `limit`, as `Schedules.limit`. `changed` is called when the value has changed by the passing of time.
         """
-        self.changed: Action = lambda: None
         self._journal, self._history = journal, history
         self._rpo, self._later, self._now = rpo, later, now
         self._scheduled_limit, self._records = limit, records
+        self._changed = changed
         self._waits_for: tuple[datetime | None, datetime | None] = None, None
         self._timer: Timer | None = None
 
@@ -118,7 +117,7 @@ class Health:
 
     def _passed(self) -> None:
         self._wait()
-        self.changed()
+        self._changed()
 
     def _until_next_s(self) -> float | None:
         """Return the time to the next whole hour of the last success' age, or until it is too old."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from agent.base.refusals import Refused
 from agent.jobs.chosen_roots import ChosenRoots
 from agent.jobs.filesystem_probe import Probes
-from agent.jobs.job_options import archive_format
+from agent.jobs.formats import archive_format
 from agent.jobs.operations import Tell
-from agent.jobs.progress import Monitor
+from agent.jobs.progress import JobProgress
 from agent.jobs.queries.destinations import target_states
 from agent.jobs.queries.fitting import shortened
 from agent.jobs.queries.late_answers import ANSWER_WITHIN_S, LateAnswers
@@ -47,14 +47,14 @@ class Info:
         self,
         settings: Settings,
         mailbox: Mailbox,
-        monitor: Monitor,
+        progress: JobProgress,
         own: OwnDirectories,
         *,
         waiting: Callable[[], Mapping[str, Any]],
         within_s: float = ANSWER_WITHIN_S,
     ) -> None:
         """`waiting` returns what waits for a decision, as members of the answer."""
-        self._settings, self._monitor, self._own, self._waiting = settings, monitor, own, waiting
+        self._settings, self._progress, self._own, self._waiting = settings, progress, own, waiting
         self._answers = LateAnswers("info", mailbox, within_s)
 
     def info(self, request: InfoRequest, room_bytes: int, tell: Tell) -> None:
@@ -118,7 +118,7 @@ class Info:
             "dataSets": {name: _told(inventory) for name, inventory in inventories.items() if name},
             "targets": dict(found.targets),
             "stores": sorted(self._settings.stores),
-            "job": self._monitor.value(),
+            "job": self._progress.value(),
             "leftOut": [
                 {"name": name, "reason": reason}
                 for inventory in inventories.values()

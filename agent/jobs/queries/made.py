@@ -10,7 +10,7 @@ from typing import Any
 from agent.base.job import Kind
 from agent.base.sources import ArchiveSource
 from agent.jobs.device import Device
-from agent.jobs.progress import Monitor
+from agent.jobs.progress import JobProgress
 from agent.journal import Journal
 from agent.journal.jobs import JobRecord, JobRow, job_record
 
@@ -21,7 +21,7 @@ class Made:
 
     device_id: str
     running: Mapping[str, Any] | None = field(hash=False)
-    """The backup that runs, as `Monitor.value` tells it; None while none does."""
+    """The backup that runs, as `JobProgress.value` tells it; None while none does."""
     rows: tuple[JobRow, ...] = field(repr=False)
     """The backups that have ended, oldest first; they are read in the thread that asks."""
 
@@ -32,8 +32,8 @@ class Made:
 
 
 class MadeBackups:
-    def __init__(self, journal: Journal, monitor: Monitor, device: Device) -> None:
-        self._journal, self._monitor, self._device = journal, monitor, device
+    def __init__(self, journal: Journal, progress: JobProgress, device: Device) -> None:
+        self._journal, self._progress, self._device = journal, progress, device
 
     def all(self) -> Made:
         """Return every backup that the history keeps."""
@@ -49,6 +49,6 @@ class MadeBackups:
         return known.source if known else None
 
     def _made(self, rows: Iterable[JobRow]) -> Made:
-        running = self._monitor.value()
+        running = self._progress.value()
         is_backup = running is not None and running["kind"] == Kind.BACKUP
         return Made(self._device.id, running if is_backup else None, tuple(rows))

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.jobs.device import Device
 from agent.jobs.preview_record import PreviewNotes
-from agent.jobs.progress import Monitor
+from agent.jobs.progress import JobProgress
 from agent.jobs.queries.fitting import encoded_bytes, shortened
 from agent.jobs.queries.history import History
 from agent.jobs.requests.control import StatusRequest
@@ -37,7 +37,7 @@ def upload_value(child: Child, *, in_line: bool) -> Mapping[str, Any]:
 class Status:
     def __init__(
         self,
-        monitor: Monitor,
+        progress: JobProgress,
         history: History,
         previews: PreviewNotes,
         device: Device,
@@ -51,7 +51,7 @@ class Status:
 
         `uploads` are those that are pending, with True for those in line.
         """
-        self._monitor, self._history, self._previews = monitor, history, previews
+        self._progress, self._history, self._previews = progress, history, previews
         self._device, self._schedules = device, schedules
         self._remains, self._retention, self._uploads = remains, retention, uploads
 
@@ -63,7 +63,7 @@ class Status:
         prune had a problem at a destination, and `schedules` and `uploads` when there are any, as many as
         fit. Raises `JournalError`.
         """
-        job = self._monitor.value()
+        job = self._progress.value()
         room_bytes -= encoded_bytes({"job": job, "last": None, "preview": None})
         half_bytes = room_bytes - _BESIDE_BYTES if job else room_bytes // 2
         preview = self._previews.value(half_bytes)
@@ -103,4 +103,4 @@ class Status:
 
     def job(self, room_bytes: int) -> Mapping[str, Any]:
         """Return the job as one object of at most `room_bytes`; its phase is `idle` while none runs."""
-        return self._monitor.value() or {"phase": "idle", "last": self._history.last(room_bytes)}
+        return self._progress.value() or {"phase": "idle", "last": self._history.last(room_bytes)}

@@ -2,20 +2,24 @@
 
 import os
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import ClassVar, Literal, Self, cast, get_args
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast, get_args
 
 from pydantic import SecretBytes, SecretStr
 
 from agent.base.bech32 import decode_key
 from agent.base.refusals import Reason, Refused
-from agent.base.sources import ArchiveSource
+from agent.base.sources import ArchiveSource, Asked
 from agent.base.text import printable
 from agent.base.times import parse_moment
+from agent.formats.archive_names import OwnArchives, archives_of
 from agent.jobs.requests.options import Key, Options, Selection, invalid_option, restore_selection
 from agent.jobs.requests.raw import RawRequest, Request
 from agent.jobs.requests.storage import StorageOptions, named, read_storage, required
 from agent.settings import Settings
+
+if TYPE_CHECKING:
+    from agent.restore.find import Search
 
 RestoreMode = Literal["merge", "replace", "exact"]
 ArchiveKey = SecretStr | SecretBytes
@@ -42,6 +46,20 @@ class WantedArchive:
     def is_described(self) -> bool:
         """Return True when the request says more than 'the newest archive of this device'."""
         return self != WantedArchive()
+
+    def search(self, own: OwnArchives, source: Asked | None = None, *, emptied_percent: int = 0) -> "Search":
+        """Return the search for it; `own` are the archives of this device, `source` None is any source."""
+        from agent.restore.find import Search
+
+        return Search(
+            archives_of(self.device_id) if self.device_id else own,
+            lambda: datetime.now(UTC),
+            source,
+            before=self.before,
+            device_id=self.device_id,
+            is_described=self.is_described,
+            emptied_percent=emptied_percent,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,7 +123,7 @@ def content(api: Api, request: Request, query: ContentQuery) -> Response:
 
 def open_archive(api: Api, request: Request, order: OpenOrder) -> Response:
     """Check the key of an encrypted archive, and keep it for a while."""
-    from agent.jobs.encryption import unlock_for
+    from agent.jobs.formats import unlock_for
     from agent.jobs.requests.options import Key, Options
     from agent.jobs.requests.restore import read_key
 

@@ -84,7 +84,7 @@ def _of_job(api: Api, job_id: str, position: int) -> Iterator[bytes]:
 
 
 def _runs(api: Api, job_id: str) -> bool:
-    job = api.engine.monitor.job
+    job = api.engine.progress.job
     return job is not None and job.id == job_id
 
 

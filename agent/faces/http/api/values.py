@@ -41,7 +41,7 @@ def _has_id(job: Value, either_id: str) -> bool:
 def current_jobs(engine: Engine) -> list[Value]:
     """Return the job that runs, and the restore whose preview waits. Belongs to the main thread."""
     current: list[Value] = []
-    if (job := engine.monitor.job) and (running := engine.monitor.value()):
+    if (job := engine.progress.job) and (running := engine.progress.value()):
         current.append({**running, "state": job.state.value})
     if (preview := engine.status.preview(ROOM_BYTES)) and preview["state"] == PreviewState.WAITING:
         current.append(_preview_job(preview))

@@ -62,7 +62,7 @@ def job_view(api: Api, request: Request, either_id: str) -> JobView:
 
 
 def running_job(value: Mapping[str, Any]) -> JobView:
-    """Return the job of a value that `Monitor.value` made."""
+    """Return the job of a value that `JobProgress.value` made."""
     stage = Stage.BEGINNING if value["phase"] == "starting" else Stage.RUNNING
     return JobView(value["id"], value["correlationId"], value["kind"], stage, _percent(value))
 

@@ -33,7 +33,7 @@ def ended_backup(record: JobRecord, device: str) -> Model:
 
 
 def running_backup(value: Mapping[str, Any], device: str) -> Model:
-    """Return the backup of a value of `Monitor.value`; nobody knows its size yet."""
+    """Return the backup of a value of `JobProgress.value`; nobody knows its size yet."""
     return _backup(value["startTime"], device, 0)
 
 
