@@ -283,7 +283,6 @@ _BAD_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\\]|^/|/$|//|(^|/)\.\.?(/|$)
 
 
 MAX_NAME_BYTES = 1024
-"""The longest name of an archive."""
 
 
 def check_name(name: str, key: str = "name") -> str:

@@ -37,7 +37,7 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _OURS = {"host", "content-length", "transfer-encoding", "connection"}
 _VALIDATOR = "https.validator"
 OPTIONS = {
-    "https.url": Option(r".*", "an http or https URL with a host", required=True),
+    "https.url": Option(r".*", "an http or https URL with a host", required=True, parse=parse_address),
     "https.method": Option(r"(?i:PUT|POST)", "PUT or POST"),
     "https.name": Option(),
 }
@@ -61,14 +61,8 @@ class Https(Storage):
     name_option: ClassVar[str | None] = None
 
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
-        self._headers, problems = own_headers(options, OPTIONS)
-        if url := options.get("https.url"):
-            try:
-                self._address = parse_address(url)
-            except ValueError:
-                problems["https.url"] = f"must be {OPTIONS['https.url'].expected}"
-        if problems:
-            raise BadOptions(problems)
+        self._headers = own_headers(options, OPTIONS)
+        self._address = parse_address(options["https.url"])
         self._method = (options.get("https.method") or "PUT").upper()
         self._limits = limits
 
@@ -189,13 +183,8 @@ def refuse_address(address: Address, limits: Limits) -> None:
         raise NotAllowed(f"{address.base}: a URL names no bucket that could be checked (allow.buckets)")
 
 
-def own_headers(
-    options: Mapping[str, str], known: Mapping[str, Option]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the headers in the options, and the problems of all options.
-
-    `known` are the options beside headers.
-    """
+def own_headers(options: Mapping[str, str], known: Mapping[str, Option]) -> dict[str, str]:
+    """Return the headers in the options; `known` are the options beside headers. Raises `BadOptions`."""
     headers: dict[str, str] = {}
     problems: dict[str, str] = {}
     plain: dict[str, str] = {}
@@ -211,7 +200,9 @@ def own_headers(
         elif not _HEADER_VALUE.fullmatch(value):
             problems[key] = "must be text of one line in Latin-1"
         headers[name] = value
-    return headers, problems | problems_in(plain, "https.", known)
+    if problems := problems | problems_in(plain, "https.", known):
+        raise BadOptions(problems)
+    return headers
 
 
 def _require_success(answer: "Answer", what: str) -> None:

@@ -63,7 +63,6 @@ class PartReader:
     def __init__(self, source: Source, plan: PartPlan, memory_bytes: int, *, whole_md5: bool) -> None:
         """`memory_bytes` are for parts: no part is read ahead when two do not fit."""
         self.total_bytes = 0
-        """Read so far."""
         self._source, self._plan, self._memory_bytes = source, plan, memory_bytes
         self._whole = hashlib.md5(usedforsecurity=False) if whole_md5 else None
         self._number, self._filled, self._ended = 1, 0, False

@@ -12,12 +12,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 from urllib.parse import quote
 
-from providers.address import parse_address
+from providers.address import Address, parse_address
 from providers.api import Capability, Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
 from providers.errors import (
     AccessDenied,
     AlreadyThere,
-    BadOptions,
     NotFound,
     Rejected,
     UnknownOutcome,
@@ -33,7 +32,6 @@ from providers.options import Option
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
-OPTIONS = {"https.url": Option(r".*/", "the URL of a REST server, with a '/' at its end", required=True)}
 _KINDS = ("data", "index", "keys", "locks", "snapshots")
 _PACK = re.compile(r"((?:.*/)?)data/[0-9a-f]{2}/([0-9a-f]{64})")
 _FIRST = re.compile(r"((?:.*/)?)(?:config|keys/[^/]*)")
@@ -42,6 +40,21 @@ _ID = re.compile(r"[0-9a-f]{64}")
 _LIST = "application/vnd.x.restic.rest.v2"
 _MOST_MARKS = 200_000
 """Values of a list, which become objects that are much larger than their text: 66,000 names."""
+
+
+def _server(url: str) -> Address:
+    """Parse the URL of a server. Raises ValueError, also for one that is signed for a single object."""
+    address = parse_address(url)
+    if address.query:
+        raise ValueError("a REST server has no query in its URL")
+    return address
+
+
+OPTIONS = {
+    "https.url": Option(
+        r".*/", "the URL of a REST server, with a '/' at its end", required=True, parse=_server
+    )
+}
 
 
 class RestServer(Storage):
@@ -53,18 +66,8 @@ class RestServer(Storage):
     name_option: ClassVar[str | None] = None
 
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
-        self._headers, problems = own_headers(options, OPTIONS)
-        try:
-            self._address = parse_address(options.get("https.url", ""))
-        except ValueError:
-            problems.setdefault("https.url", f"must be {OPTIONS['https.url'].expected}")
-        else:
-            # A URL that is signed for one object ends in a query, and so is none of these.
-            if self._address.query:
-                problems["https.url"] = f"must be {OPTIONS['https.url'].expected}"
-        if problems:
-            raise BadOptions(problems)
-        self._limits = limits
+        self._headers, self._limits = own_headers(options, OPTIONS), limits
+        self._address = _server(options["https.url"])
 
     def preflight(self, _writing: bool, /) -> None:
         """Raise `NotAllowed` when the device is known not to allow this destination."""

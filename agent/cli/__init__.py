@@ -135,7 +135,6 @@ def _start_again_in_utf8() -> None:
 
 
 def run(argv: list[str]) -> int:
-    """Run the agent until it is told to stop."""
     loaded = settings_from("edge-backup run", argv)
     if loaded is None:
         return EXIT_BAD_SETTINGS

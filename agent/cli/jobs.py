@@ -23,29 +23,20 @@ from agent.send.progress import size_text
 
 def backup(argv: list[str]) -> int:
     parser = local_parser("backup", "Let the agent on this device make a backup now, and wait for its end.")
-    parser.add_argument("--dir", metavar="PATH", help="directory to save (default: the setting 'dir')")
-    parser.add_argument(
-        "--data-type", metavar="NAME", action="append", help="data set to save instead; may be repeated"
-    )
-    parser.add_argument(
-        "--path", metavar="PATH", action="append", help="save only this file or directory; may be repeated"
-    )
-    parser.add_argument(
-        "--output",
-        metavar="PATH",
-        help="write the archive into this file, replacing an existing one",
-    )
-    parser.add_argument("--store", metavar="NAME", help="store of the settings to send the archive to")
-    parser.add_argument("--name", help="first part of the archive's name (default: backup)")
-    parser.add_argument("--description", metavar="TEXT", help="description for people")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--dir", metavar="PATH", help="directory to save (default: the setting 'dir')")
+    add("--data-type", metavar="NAME", action="append", help="data set to save instead; may be repeated")
+    add("--path", metavar="PATH", action="append", help="save only this file or directory; may be repeated")
+    add("--output", metavar="PATH", help="write the archive into this file, replacing an existing one")
+    add("--store", metavar="NAME", help="store of the settings to send the archive to")
+    add("--name", help="first part of the archive's name (default: backup)")
+    add("--description", metavar="TEXT", help="description for people")
+    add(
         "--retention-date",
         metavar="TIME",
         help="when the archive may be removed, such as 2027-01-31T12:00:00Z",
     )
-    parser.add_argument(
-        "--exclude", metavar="PATTERN", action="append", help="pattern of files to exclude; may be repeated"
-    )
+    add("--exclude", metavar="PATTERN", action="append", help="pattern of files to exclude; may be repeated")
     add_options(parser)
 
     def act(agent: Agent, parsed: argparse.Namespace) -> int:
@@ -67,8 +58,7 @@ def backup(argv: list[str]) -> int:
 
 def verify(argv: list[str]) -> int:
     parser = local_parser(
-        "verify",
-        "Let the agent fetch an archive and check every byte, and wait for the end.",
+        "verify", "Let the agent fetch an archive and check every byte, and wait for the end."
     )
     add_archive_options(parser)
     add_options(parser)
@@ -82,20 +72,17 @@ def verify(argv: list[str]) -> int:
 
 def restore(argv: list[str]) -> int:
     parser = local_parser("restore", "Let the agent on this device restore an archive, and wait for the end.")
-    parser.add_argument("--dir", metavar="PATH", help="directory of the device (default: the setting 'dir')")
-    parser.add_argument(
-        "--data-type", metavar="NAME", action="append", help="data set to restore instead; may be repeated"
-    )
-    parser.add_argument("--path", metavar="PATH", action="append", help="restore only this; may be repeated")
+    add = parser.add_argument
+    add("--dir", metavar="PATH", help="directory of the device (default: the setting 'dir')")
+    add("--data-type", metavar="NAME", action="append", help="data set to restore instead; may be repeated")
+    add("--path", metavar="PATH", action="append", help="restore only this; may be repeated")
     add_archive_options(parser)
-    parser.add_argument(
+    add(
         "--mode",
         choices=["merge", "replace", "exact"],
         help="'replace' removes what the archive lacks; 'exact' also what its backup excluded by patterns",
     )
-    parser.add_argument(
-        "--preview", action="store_true", help="show what would change, and keep it for finalize or discard"
-    )
+    add("--preview", action="store_true", help="show what would change, and keep it for finalize or discard")
     _add_trial(parser)
     add_options(parser)
 

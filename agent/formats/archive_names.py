@@ -66,7 +66,6 @@ class OwnArchives:
 
 
 ALL_ARCHIVES = OwnArchives("", {})
-"""The archives of all devices."""
 
 
 def archives_of(device_id: str) -> OwnArchives:

@@ -191,7 +191,6 @@ class Changes:
     files_changed: int
     files_unmodified: int
     notes: tuple[str, ...] = ()
-    """Sentences for people."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,6 @@ class Route:
     template: str
     handler: Handler
     is_public: bool = False
-    """True when nobody has to sign in for it."""
     pattern: re.Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +45,6 @@ class Site:
 
     routes: Sequence[Route]
     render: Callable[[Request, Problem], Response] = problem_document
-    """Words a problem."""
     open_prefix: str = ""
     """A pattern that may stand before each path."""
     token_in: Callable[[Request], str | None] = lambda _request: None

@@ -21,7 +21,6 @@ class Opened:
     keys: Keys
     config: Config
     key_file: bytes
-    """The key file, whose content is encrypted with the password."""
     stored_config: bytes
 
     @property

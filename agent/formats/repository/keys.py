@@ -38,7 +38,6 @@ MOST_BYTES = 1 << 16
 @dataclass(frozen=True, slots=True)
 class Config:
     id: str
-    """64 hexadecimal digits."""
     polynomial: int
 
     @classmethod

@@ -43,7 +43,6 @@ class PruneJob:
     reserve_bytes: int
     """Free space that has to be left where the state is."""
     check: Callable[[], None]
-    """The cancel point."""
 
     def run(self, removal: Removal) -> Freed:
         """Carry out the removal; return what it frees, which is only counted in a dry run.

@@ -35,7 +35,7 @@ _KEPT_SERIES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotOrder:
-    """The order to write one snapshot."""
+    """The order to write one snapshot. What has no text here is as in `SaveOrder`."""
 
     origin: Origin
     """The device's id becomes the snapshot's host; the roots lead from the names of entries to paths."""
@@ -45,11 +45,8 @@ class SnapshotOrder:
     trust_for: timedelta = timedelta(days=14)
     """The age up to which the last snapshot is trusted without being seen (`repository.trustFor`)."""
     reserve_bytes: int = 0
-    """Free space that has to be left where `state` is."""
     strict: bool = False
-    """Fail when an entry was skipped."""
     expected_bytes: int | None = None
-    """The probable size of the content, for the progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,6 @@ class Session:
     reserve_bytes: int
     """Free space that has to be left there."""
     check: Callable[[], None]
-    """The cancel point of the job."""
     is_new: bool
     """True when this job has made the repository."""
 

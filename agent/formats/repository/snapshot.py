@@ -50,7 +50,6 @@ _SECOND = timedelta(seconds=1)
 @dataclass(frozen=True, slots=True)
 class SavedSnapshot:
     id: str
-    """64 hexadecimal digits."""
     changes: Changes
     """All stored bytes are in it: packs, indexes, the snapshot and its lock."""
 

@@ -39,7 +39,6 @@ class DownloadedArchive:
     path: Path
     file: BinaryIO
     check: Callable[[], None]
-    """The cancel point of the job."""
 
     def sha256(self, token: CancelToken) -> str:
         with disk_errors(f"cannot read the download in '{self.path.parent}'"):

@@ -57,7 +57,6 @@ class Member:
     zip64: bool = False
     """Streamed, and may turn out too large for 32 bits."""
     system: int = SYSTEM_UNIX
-    """The system of the attributes."""
     method: int = STORED
     crc: int = 0
     size_bytes: int = 0
@@ -129,7 +128,6 @@ def end_of_archive(entries: int, size_bytes: int, offset: int) -> bytes:
 
 class End(NamedTuple):
     several_disks: bool
-    """True when the archive spans several files."""
     entries: int
     size_bytes: int
     offset: int

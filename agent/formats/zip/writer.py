@@ -35,7 +35,6 @@ class ArchiveOptions:
     """Options of new archives. Raises ValueError for an unknown level or dialect, and for no thread."""
 
     level: str = "balanced"
-    """One of `effort.LEVELS`."""
     dialect: str = "standard"
     """`kanto`: what Kanto's own restore can restore. Names of directories end in a backslash; links and names
     with a backslash are skipped."""

@@ -20,9 +20,7 @@ class Fetchable:
 
     record: JobRecord
     store: str
-    """The name of the store or target."""
     options: WireOptions
-    """Fetch the archive."""
 
     @property
     def archive(self) -> str:
