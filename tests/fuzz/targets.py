@@ -16,8 +16,7 @@ from agent.formats.age import decrypt, encrypt
 from agent.formats.base import DIR, Encryption, Unlock
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.crypto import Cryptor, Keys
-from agent.formats.repository.described import manifest_of
-from agent.formats.repository.document import parsed
+from agent.formats.repository.document import manifest_of, parsed
 from agent.formats.repository.json_stream import items_of
 from agent.formats.repository.keys import open_key_file
 from agent.formats.repository.objects import Kind

@@ -21,8 +21,8 @@ from agent.base.job import Label
 from agent.base.roots import Root
 from agent.formats.base import Freed, Removal
 from agent.formats.manifest import Origin
-from agent.formats.repository.access import open_repository
 from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.keys import open_repository
 from agent.formats.repository.objects import Kind, Listed
 from agent.formats.repository.prune import PruneJob
 from agent.formats.repository.reader import snapshots as snapshots_in

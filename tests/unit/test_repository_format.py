@@ -16,9 +16,8 @@ from agent.base.roots import Root
 from agent.formats.repository import golang
 from agent.formats.repository.crypto import Cryptor, Keys
 from agent.formats.repository.document import parsed
-from agent.formats.repository.index import encoded_indexes
 from agent.formats.repository.keys import Config, new_key_file, open_key_file
-from agent.formats.repository.packs import Blob, blobs_in, header_entry
+from agent.formats.repository.packs import Blob, blobs_in, encoded_indexes, header_entry
 from agent.formats.repository.polynomial import is_irreducible, random_irreducible
 from agent.formats.repository.saved_node import saved_node
 from tests.support.repositories import PASSWORD, Device, restic

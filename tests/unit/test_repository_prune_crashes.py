@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import Cancelled
-from agent.formats.repository import index, sweep
+from agent.formats.repository import packs, sweep
 from agent.formats.repository.objects import Kind
 from agent.transfer.cancel import CancelToken
 from providers.errors import NoSpace, Unreachable
@@ -162,7 +162,7 @@ def test_a_store_that_is_full_between_two_indexes_keeps_the_packs_that_one_names
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Removing the new packs again would leave an index of packs that are gone."""
-    monkeypatch.setattr(index, "_FULL_BYTES", 1)
+    monkeypatch.setattr(packs, "_FULL_BYTES", 1)
     monkeypatch.setattr(sweep, "PACK_BYTES", 100_000)
     first, *_ = with_three_snapshots(device)
     stored: list[Kind] = []

@@ -12,9 +12,9 @@ import pytest
 from agent.base.errors import RepositoryBroken
 from agent.base.roots import Root
 from agent.formats.base import FILE
-from agent.formats.repository.access import open_repository
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.keys import open_repository
 from agent.formats.repository.objects import Kind
 from agent.formats.repository.reader import Reader, snapshot_named
 from agent.formats.repository.saved_tree import SnapshotTree

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent.base.errors import RepositoryBroken
-from agent.formats.repository.objects import Kind, Listed
-from agent.formats.repository.store import StoredObjects
+from agent.formats.repository.objects import Kind, Listed, StoredObjects
 from agent.transfer.cancel import CancelToken
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits

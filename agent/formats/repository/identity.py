@@ -11,10 +11,17 @@ import structlog
 
 from agent.base.durable import replace_file
 from agent.base.errors import RepositoryBroken, RepositoryForeign, RepositoryLost, WrongKey
-from agent.formats.repository.access import Opened, make_repository, open_repository, prepared, reopened
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.document import FORMAT
-from agent.formats.repository.keys import MOST_BYTES, USERNAME
+from agent.formats.repository.keys import (
+    MOST_BYTES,
+    USERNAME,
+    Opened,
+    make_repository,
+    open_repository,
+    prepared,
+    reopened,
+)
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.reader import whole_snapshots
 from providers.errors import AccessDenied, AlreadyThere, NotFound, TargetAbsent

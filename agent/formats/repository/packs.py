@@ -1,7 +1,7 @@
-"""Packs: the objects that hold blobs.
+"""Packs, the objects that hold blobs, and indexes, which say in which pack a blob lies.
 
-Source: restic's `doc/design.rst`, "Pack Format": the encrypted blobs, the encrypted header, the length of the
-header. A pack holds either data or trees.
+Source: restic's `doc/design.rst`, "Pack Format" and "Indexing". A pack has the encrypted blobs, the encrypted
+header and the length of the header. It holds either data or trees.
 """
 
 import hashlib
@@ -121,3 +121,36 @@ def blobs_in(header: bytes) -> Iterator[Blob]:
         _, length, *plain, blob_id = entry.unpack_from(header, position)
         yield Blob(blob_id, bool(kind & TREE), offset, length, plain[0] if plain else 0)
         offset, position = offset + length, position + entry.size
+
+
+_FULL_BYTES = 3 << 20
+"""An index gets no further pack from this size on: memory has it several times. No pack adds 2 MiB."""
+
+
+def encoded_indexes(packs: Iterable[tuple[str, Iterable[Blob]]]) -> Iterator[tuple[list[str], bytes]]:
+    """Yield the JSON of as many indexes as the packs need, each with the names of its packs."""
+    names: list[str] = []
+    parts: list[bytes] = []
+    size_bytes = 0
+    for name, blobs in packs:
+        part = b'{"id":"%b","blobs":[%b]}' % (name.encode(), b",".join(map(_blob_json, blobs)))
+        names.append(name)
+        parts.append(part)
+        size_bytes += len(part)
+        if size_bytes >= _FULL_BYTES:
+            yield names, _index_json(parts)
+            names, parts, size_bytes = [], [], 0
+    if parts:
+        yield names, _index_json(parts)
+
+
+def _index_json(parts: list[bytes]) -> bytes:
+    return b'{"packs":[%b]}' % b",".join(parts)
+
+
+def _blob_json(blob: Blob) -> bytes:
+    kind = b"tree" if blob.is_tree else b"data"
+    plain = b',"uncompressed_length":%d' % blob.plain_bytes if blob.plain_bytes else b""
+    return b'{"id":"%b","type":"%b","offset":%d,"length":%d%b}' % (
+        blob.id.hex().encode(), kind, blob.offset, blob.length, plain,
+    )  # fmt: skip

@@ -10,8 +10,8 @@ from pathlib import Path
 from agent.base.durable import make_directories
 from agent.base.errors import RepositoryBusy
 from agent.formats.base import DIR, Freed, Removal
-from agent.formats.repository.access import Opened
 from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.keys import Opened
 from agent.formats.repository.lock import Lock
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.packs import ID_BYTES

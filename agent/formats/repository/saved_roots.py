@@ -13,8 +13,7 @@ from typing import NamedTuple
 from agent.base.text import printable
 from agent.formats.base import DIR
 from agent.formats.manifest import ManifestRoot
-from agent.formats.repository.described import directory_missing, has_roots, roots_of
-from agent.formats.repository.document import Snapshot
+from agent.formats.repository.document import Snapshot, directory_missing, has_roots, roots_of
 from agent.formats.repository.saved_node import SavedNode
 from agent.formats.repository.tree_walk import TreeWalk
 

@@ -12,8 +12,7 @@ from agent.formats.base import DIR, FILE, LINK, Item
 from agent.formats.manifest import Manifest, ManifestRoot
 from agent.formats.names import bad_entry
 from agent.formats.repository.blob_index import Place
-from agent.formats.repository.described import manifest_of
-from agent.formats.repository.document import Snapshot
+from agent.formats.repository.document import Snapshot, manifest_of
 from agent.formats.repository.listing import Listing
 from agent.formats.repository.packs import ids_of
 from agent.formats.repository.reader import Reader

@@ -14,9 +14,9 @@ import structlog
 from agent.base.durable import make_directories, sync_directory
 from agent.base.errors import Cancelled, IoError, NoSpace, disk_errors
 from agent.formats.manifest import Origin
-from agent.formats.repository.access import Opened
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.identity import Finder
+from agent.formats.repository.keys import Opened
 from agent.formats.repository.lock import Lock
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.paths import SnapshotPaths

@@ -19,9 +19,9 @@ from agent.formats.repository.chunker import Chunker
 from agent.formats.repository.content import Contents
 from agent.formats.repository.document import snapshot_json, tags_of
 from agent.formats.repository.golang import time_text
-from agent.formats.repository.index import encoded_indexes
 from agent.formats.repository.node import forget_owners
 from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.packs import encoded_indexes
 from agent.formats.repository.paths import SnapshotPaths
 from agent.formats.repository.rebuild import last_snapshot, rebuild
 from agent.formats.repository.session import (

@@ -11,17 +11,15 @@ from agent.base.errors import OF_ANOTHER_DEVICE, NoneChosen, NoRepository
 from agent.formats.archive_names import NamedArchive, OwnArchives, device_tag
 from agent.formats.base import Freed, Removal, SavedTree, Unlock
 from agent.formats.manifest import Manifest
-from agent.formats.repository.access import Opened, open_repository
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.crypto import Cryptor
-from agent.formats.repository.described import manifest_of
-from agent.formats.repository.document import Snapshot
-from agent.formats.repository.objects import Kind
+from agent.formats.repository.document import Snapshot, manifest_of
+from agent.formats.repository.keys import Opened, open_repository
+from agent.formats.repository.objects import Kind, StoredObjects
 from agent.formats.repository.prune import PruneJob
 from agent.formats.repository.reader import Reader, snapshot_named, whole_snapshots
 from agent.formats.repository.saved_tree import SnapshotTree
 from agent.formats.repository.session import state_errors
-from agent.formats.repository.store import StoredObjects
 from agent.formats.repository.use import in_use, state_directory
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination

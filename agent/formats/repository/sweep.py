@@ -12,9 +12,8 @@ from agent.formats.base import Freed
 from agent.formats.repository.blob_index import MOST_BYTES, packs_in
 from agent.formats.repository.blobs import PACK_BYTES
 from agent.formats.repository.crypto import Cryptor
-from agent.formats.repository.index import encoded_indexes
 from agent.formats.repository.objects import Kind, Objects
-from agent.formats.repository.packs import ID_BYTES, Blob, Pack
+from agent.formats.repository.packs import ID_BYTES, Blob, Pack, encoded_indexes
 from agent.formats.repository.pending import PendingPacks
 from agent.formats.repository.reader import Reader
 from agent.formats.repository.unpacked import get_unpacked, put_unpacked

@@ -9,7 +9,7 @@ from agent.base.roots import Root
 from agent.base.text import printable
 from agent.formats.base import DIR, MAX_NAME_BYTES
 from agent.formats.names import bad_entry
-from agent.formats.repository.described import directory_missing
+from agent.formats.repository.document import directory_missing
 from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.reader import Reader
 from agent.formats.repository.saved_node import SavedNode
