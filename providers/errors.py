@@ -151,6 +151,7 @@ _BY_STATUS: Mapping[int, type[StorageError]] = {
     **dict.fromkeys((404, 410), NotFound),
     **dict.fromkeys((408, 425, 429), Unreachable),
     413: TooLarge,
+    **dict.fromkeys((501, 505), Rejected),  # the server has no such method or version of HTTP
     507: NoSpace,
 }
 

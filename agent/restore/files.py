@@ -69,10 +69,14 @@ class FileMaker:
         token: CancelToken,
         passed: Callable[[int], None],
         take: Callable[[int], None],
+        *,
+        unowned: Callable[[], None],
     ) -> None:
         """`new_fd` is the top directory, open until `close`. Any thread calls `passed` with bytes of content
-        and `take` with bytes that are not holes, before they are written; both may raise."""
+        and `take` with bytes that are not holes, before they are written; both may raise. `unowned` is called
+        for each file that cannot get its owner."""
         self._saved, self._token, self._passed, self._take = tree, token, passed, take
+        self._unowned = unowned
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="unpack")
         self._trees = [Tree(new_fd) for _ in range(_THREADS)]
         self._tree = Tree(new_fd)
@@ -183,7 +187,8 @@ class FileMaker:
         output.finish()
         if (meta.uid, meta.gid) == self._born:
             meta = meta._replace(uid=-1, gid=-1)
-        set_meta(fd, meta)
+        if not set_meta(fd, meta):
+            self._unowned()
         if self._fsync_each:
             os.fsync(fd)
 

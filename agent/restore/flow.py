@@ -33,7 +33,7 @@ from providers.api import Stored
 
 _OTHER_OWNERS = (
     "entries with another owner than in the archive: {}; the agent has no right to change owners"
-    " (CAP_CHOWN; with systemd, the drop-in full-restore.conf)"
+    " (CAP_CHOWN; with systemd, the drop-in full-restore.conf), or a file system or container refuses it"
 )
 _WITHOUT_RIGHTS = (
     "entries without the set-user-id bit, set-group-id bit or capabilities that they have in the archive: {}"

@@ -97,18 +97,15 @@ def may_chown() -> bool:
     return found is not None and int(found[1], 16) & 1 == 1
 
 
-def set_meta(file: int | str, meta: Meta) -> None:
+def set_meta(file: int | str, meta: Meta) -> bool:
     """Give an open file, or a path below /proc/self/fd, its owner, extended attributes, mode and time.
 
-    Metadata that the file system does not keep, or that this process may not set, is left out. Raises OSError
-    for other errors (EIO).
+    Metadata that the file system does not keep, or that this process may not set, is left out. Return False
+    when that is the owner. Raises OSError for other errors (EIO).
     """
     mode = meta.mode
-    if (
-        (meta.uid, meta.gid) != (-1, -1)
-        and not _tried(os.chown, file, meta.uid, meta.gid)
-        and mode is not None
-    ):
+    owned = (meta.uid, meta.gid) == (-1, -1) or _tried(os.chown, file, meta.uid, meta.gid)
+    if not owned and mode is not None:
         mode &= ~SET_ID  # never set-uid for another owner
     # After the owner, whose change clears set-uid, set-gid (chown(2)) and capabilities (capabilities(7)), and
     # before the mode, which may forbid attributes, and whose group bits are the list's mask.
@@ -120,15 +117,16 @@ def set_meta(file: int | str, meta: Meta) -> None:
         _tried(os.chmod, file, mode)
     if meta.mtime_ns is not None:
         _tried(os.utime, file, ns=(meta.mtime_ns, meta.mtime_ns))
+    return owned
 
 
-def set_link_meta(name: str, dir_fd: int, meta: Meta) -> None:
-    """Give a symbolic link its owner and time; Linux knows no mode for it. Raises OSError as `set_meta`."""
+def set_link_meta(name: str, dir_fd: int, meta: Meta) -> bool:
+    """Give a symbolic link its owner and time; Linux knows no mode for it. Otherwise as `set_meta`."""
     link = partial(_tried, dir_fd=dir_fd, follow_symlinks=False)
-    if (meta.uid, meta.gid) != (-1, -1):
-        link(os.chown, name, meta.uid, meta.gid)
+    owned = (meta.uid, meta.gid) == (-1, -1) or link(os.chown, name, meta.uid, meta.gid)
     if meta.mtime_ns is not None:
         link(os.utime, name, ns=(meta.mtime_ns, meta.mtime_ns))
+    return owned
 
 
 def set_mode(file: int | str, mode: int) -> None:

@@ -53,7 +53,7 @@ class RestoreSet:
         self.goes_back_later = False
         """True when the recovery has to bring back the old data, because that takes long."""
         self.other_owners = 0
-        """The unpacked entries that do not get the owner of the archive, for want of CAP_CHOWN."""
+        """The unpacked entries that do not get the owner of the archive."""
         self.without_rights = 0
         """The unpacked entries that lack the set-id bits or capabilities that they have in the archive."""
         self.is_committed = False

@@ -73,7 +73,7 @@ class Unpacker:
         self.current = ""
         """The name that is being unpacked, for messages."""
         self.other_owners = 0
-        """The entries that do not get the owner or group of the archive, for want of CAP_CHOWN."""
+        """The entries that do not get the owner or group of the archive, because something refuses it."""
         self.without_rights = 0
         """The entries that lack the set-id bits or capabilities that they have in the archive."""
 
@@ -90,7 +90,9 @@ class Unpacker:
             closing.callback(self._sources.close)
             file = closing.enter_context(TemporaryFile(dir=by_descriptor(work_fd)))
             self._directories = _PendingDirectories(file)
-            self._files = FileMaker(tree, new_fd, self._token, self._passed, self._take)
+            self._files = FileMaker(
+                tree, new_fd, self._token, self._passed, self._take, unowned=self._unowned
+            )
             closing.callback(self._files.close)  # before the others
             for item in tree.items():
                 self._token.check()
@@ -110,7 +112,8 @@ class Unpacker:
                     self._workspace.keep_root_meta(meta)
             elif not on_the_way or self._is_made(path, new):
                 implied = Meta(None, -1, -1, None, {})
-                set_meta(new.directory(path), meta or self._filled(path, stat.S_IFDIR, implied))
+                if not set_meta(new.directory(path), meta or self._filled(path, stat.S_IFDIR, implied)):
+                    self._unowned()
 
     def _is_made(self, path: str, new: Tree) -> bool:
         """Return True when a directory on the way had to be made, for what is restored below it."""
@@ -164,7 +167,8 @@ class Unpacker:
             raise bad_entry(item.name, "is a link to a name with a NUL byte in it")
         directory_fd, name = new.parent(item.name, self._imply)
         os.symlink(os.fsdecode(points_to), name, dir_fd=directory_fd)
-        set_link_meta(name, directory_fd, self._meta(item, stat.S_IFLNK))
+        if not set_link_meta(name, directory_fd, self._meta(item, stat.S_IFLNK)):
+            self._unowned()
 
     def _hard_link(self, item: Item, source: str, new: Tree) -> bool:
         """Make another name of an earlier file; return False when that is impossible."""
@@ -189,6 +193,10 @@ class Unpacker:
             self._bytes_done += size_bytes
             self._progress(self._bytes_done)
 
+    def _unowned(self) -> None:
+        with self._counting:
+            self.other_owners += 1
+
     def _take(self, size_bytes: int) -> None:
         if self._room:
             with self._counting:
@@ -197,7 +205,7 @@ class Unpacker:
     def _meta(self, item: Item, kind: int) -> Meta:
         uid, gid = item.uid, item.gid
         if self._own and uid is not None and (uid, gid) != self._own:
-            self.other_owners += 1
+            self._unowned()
         if self._loses_rights(item):
             self.without_rights += 1
         if not self._owner or uid is None or gid is None:

@@ -90,6 +90,7 @@ def test_a_stream_without_length_is_rejected_before_anything_is_sent() -> None:
         (422, Rejected),
         (429, Unreachable),
         (500, Unreachable),
+        (501, Rejected),
         (503, Unreachable),
         (507, NoSpace),
     ],

@@ -210,3 +210,19 @@ def test_no_time_of_the_agent_depends_on_the_zone(device: AgentProcess, backend:
     now = datetime.now(UTC)
     for told in (due, finished["time"], named.made.isoformat()):
         assert abs(now - datetime.fromisoformat(told)) < timedelta(hours=1)
+
+
+def test_owners_that_a_container_without_rights_refuses_are_counted(
+    agent: AgentProcess, backend: Backend
+) -> None:
+    """podman#7106, #8592: its root may change owners, but to its own ids alone. Nobody was told."""
+    alone = ["unshare", "--user", "--map-root-user"]
+    made = subprocess.run([*alone, "true"], check=False, capture_output=True)
+    require(made.returncode == 0, "user namespaces")
+    for name in ("config/app.json", "config/current", "empty"):
+        os.chown(agent.data / name, 1234, 1234, follow_symlinks=False)
+    assert backend.run("backup", "saved", LOCAL)["state"] == "BACKUP_FINISHED"
+    agent.stop()
+    agent.start(*alone)
+    restored = backend.run("restore", "back", LOCAL)
+    assert restored["message"].startswith("entries with another owner than in the archive: 3;"), restored
