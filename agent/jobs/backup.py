@@ -3,12 +3,12 @@
 Belongs to the main thread.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.base.job import Job, Kind
@@ -40,20 +40,6 @@ if TYPE_CHECKING:
     from agent.save.result import BackupResult
     from agent.save.shared import Slot
     from agent.save.walk import WalkRoot
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Facts of a backup's beginning that its end needs."""
-
-    staged: Staged | None
-    """The archive that will be a pending upload; None with a destination."""
-    key: str | None
-    """The key under which the archive is remembered for `skipUnchanged`."""
-    facts: Mapping[str, Any]
-    source: ArchiveSource
-    store: str
-    """The store, when the schedule has several: the message names it."""
 
 
 class Backups:
@@ -91,13 +77,6 @@ class Backups:
         self._runner.refuse_unrecovered(root.directory for root in roots)
         scope = Scope(request.schedule, tuple(root.data_set for root in roots))
         hooks = BackupHooks(settings, job, roots[0].directory, scope)
-        plan = _Plan(
-            None if order.destination else Staged(order.staged, options=request.passed_on),
-            key,
-            request.label.facts(),
-            ArchiveSource() if collect else ArchiveSource.of_roots(roots),
-            _one_of_several(request, settings),
-        )
         return self._runner.admitted(
             job,
             tools,
@@ -105,7 +84,7 @@ class Backups:
             destination=order.destination,
             facts=request.facts(),
             work=partial(send, order, made) if made else hooks.around(partial(backup, order)),
-            ended=partial(self._ended, job, plan),
+            ended=partial(self._ended, job, request, order, key),
         )
 
     def _order(
@@ -204,30 +183,40 @@ class Backups:
             return None
         return self._journal.jobs.last_size("content_bytes", directory)
 
-    def _ended(self, job: Job, plan: _Plan, outcome: "Outcome[BackupResult]") -> None:
+    def _ended(
+        self,
+        job: Job,
+        request: BackupRequest,
+        order: "BackupOrder",
+        key: str | None,
+        outcome: "Outcome[BackupResult]",
+    ) -> None:
+        """Record and tell the end of a backup; `key` as `skip_key` returns it."""
         from agent.save.result import about
 
-        result, staged, facts = outcome.result, plan.staged, plan.facts
+        result, facts, store = outcome.result, request.label.facts(), _one_of_several(request, self._settings)
         if result is None:
-            told = f"store '{plan.store}': {outcome.message}" if plan.store else outcome.message
+            told = f"store '{store}': {outcome.message}" if store else outcome.message
             self._runner.end(job.failed(datetime.now(UTC), outcome.code, told), facts)
             return
 
+        source = ArchiveSource.of_roots([] if order.collect else [part.root for part in order.roots])
+        staged = None if order.destination else Staged(order.staged, options=request.passed_on)
         stored = result.stored
         name = stored.name if stored else staged.path.name if staged else ""
 
         def also() -> None:
             if not result.unchanged:
-                self._journal.archives.made(name, plan.source, _extent(result))
+                self._journal.archives.made(name, source, _extent(result))
             if staged:
                 made = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
                 self._pending.add(made, job.correlation_id)
             self._journal.skipped.keep(job.id, result.report.unexportable)
-            if plan.key and result.last:
-                self._last_archives.remember(plan.key, result.last)
+            if key and result.last:
+                self._last_archives.remember(key, result.last)
 
-        where = f"stored at '{plan.store}'" if plan.store else ""
-        notes = [where, self._emptied(plan.source, result), about(result, archive_limits(self._settings))]
+        where = f"stored at '{store}'" if store else ""
+        notes = [where, self._emptied(source, result), about(result, archive_limits(self._settings))]
         message = "; ".join(filter(None, notes))
         place = stored.place if stored else str(staged and staged.path)
         facts = {**_facts(result), **facts, "archive": name, "place": place}

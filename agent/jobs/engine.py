@@ -26,9 +26,8 @@ from agent.jobs.prune import Prunes
 from agent.jobs.queries.archive_lists import ArchiveLists
 from agent.jobs.queries.archives import Archives
 from agent.jobs.queries.health import Health
-from agent.jobs.queries.history import History
+from agent.jobs.queries.history import History, MadeBackups
 from agent.jobs.queries.info import Info
-from agent.jobs.queries.made import MadeBackups
 from agent.jobs.queries.status import Status
 from agent.jobs.recovery import EarlierRun
 from agent.jobs.requests.backup import BackupRequest

@@ -169,7 +169,6 @@ class Previews:
                 owner=job.id,
                 correlation_id=job.correlation_id,
                 tools=self._workers.tools(),
-                destination=None,
                 work=partial(discard, target),
                 ended=ended,
             )

@@ -143,7 +143,6 @@ class Prunes:
                 owner="prune",
                 correlation_id="prune",
                 tools=tools,
-                destination=None,
                 work=partial(self._work, order, self._device.id, tools),
                 ended=partial(self._ended, order, told),
             )

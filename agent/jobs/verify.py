@@ -47,10 +47,6 @@ class Verifications:
         self._settings, self._journal, self._staging = base.settings, base.journal, base.staging
         self._device, self._runner, self._admission = base.device, runner, Admission(base.settings)
 
-    def verify(self, request: VerifyRequest) -> Admitted:
-        """Admit the verification of the archive that a restore would fetch. Raises `Refused`."""
-        return self._admitted(request)
-
     def drill(self, put_off: Action) -> Admitted:
         """Admit the verification of the newest archive in the store `verify.store`. Raises `Refused`.
 
@@ -58,11 +54,10 @@ class Verifications:
         """
         drill = self._settings.verify
         request = VerifyRequest(source=store_storage(self._settings, drill.store))
-        return self._admitted(request, drill.max_size, put_off)
+        return self.verify(request, drill.max_size, put_off)
 
-    def _admitted(
-        self, request: VerifyRequest, max_bytes: int = 0, put_off: Action = lambda: None
-    ) -> Admitted:
+    def verify(self, request: VerifyRequest, max_bytes: int = 0, put_off: Action = lambda: None) -> Admitted:
+        """Admit the verification of the archive that a restore would fetch. Raises `Refused`."""
         from agent.restore.verify import VerifyOrder, verify
 
         settings = self._settings

@@ -78,7 +78,7 @@ class Task(Generic[Result]):
     """Names the checkpoint, which outlives the process when the work can be continued."""
     correlation_id: str
     tools: Tools
-    destination: Destination | None
+    destination: Destination | None = None
     work: Callable[[Context], Result]
     ended: Callable[[Outcome[Result]], None]
     moved: Callable[[int], None] = lambda _bytes: None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from agent.base.sources import ArchiveSource, Extent, KnownArchive
-from agent.journal.unit import Database
+from agent.journal.unit import Table
 
 MOST_ARCHIVES = 5000
 """The number of archives that are kept; the manifest of an older archive names its source."""
@@ -19,12 +19,7 @@ MOST_JOBS = 16
 every backup."""
 
 
-class ArchiveRecords:
-    """Changes are part of the unit that is open."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
+class ArchiveRecords(Table):
     def made(self, name: str, source: ArchiveSource, extent: Extent) -> None:
         """Keep an archive that was made just now, as the newest of all."""
         with self._database.unit():
@@ -76,10 +71,7 @@ def _source(text: str) -> ArchiveSource | None:
     return ArchiveSource.from_text(text) if text else None
 
 
-class SkippedNames:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
+class SkippedNames(Table):
     def keep(self, job_id: str, names: Sequence[tuple[str, str]]) -> None:
         """Keep names with reasons, as part of the unit that is open; forget those of older backups."""
         with self._database.unit():

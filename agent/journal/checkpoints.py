@@ -10,17 +10,14 @@ from agent.base.errors import IoError, NoSpace
 from agent.base.job import STOPPED, WORKING, State
 from agent.journal.intact import is_damage
 from agent.journal.schema import connect
-from agent.journal.unit import Database
+from agent.journal.unit import Table
 
 LASTING = (WORKING, STOPPED)
 """Checkpoints that outlive their job: the next start of the agent acts on them."""
 
 
-class Checkpoints:
-    """Checkpoints as the main thread sees them; changes are part of the unit that is open."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class Checkpoints(Table):
+    """Checkpoints as the main thread sees them."""
 
     def of(self, owner: str) -> dict[str, str]:
         """Return all checkpoints of `owner`."""

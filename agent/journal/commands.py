@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from agent.base.job import State
-from agent.journal.unit import Database
+from agent.journal.unit import Table
 
 KEPT_COMMANDS = 1000
 
@@ -33,10 +33,7 @@ class SeenCommand:
     """The answer; None when none was due."""
 
 
-class Commands:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
+class Commands(Table):
     def seen(self, command: CommandId) -> list[tuple[SeenCommand, bool]]:
         """Return the commands with these ids, newest first, each with True when its job still runs."""
         rows = self._database.read(

@@ -2,7 +2,7 @@
 
 import secrets
 
-from agent.journal.unit import Database
+from agent.journal.unit import Table
 
 DEVICE = "device"
 """The note of the device's id, for programs that cannot ask the broker."""
@@ -12,10 +12,7 @@ LAST_VERIFIED = "last_verified"
 """The note of the last archive that was found whole: JSON, with its `time`."""
 
 
-class Notes:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
+class Notes(Table):
     def read(self, key: str) -> str | None:
         """Return the note under this key; None when there is none."""
         rows = self._database.read("SELECT value FROM meta WHERE key = ?", (key,))

@@ -8,16 +8,13 @@ from typing import Any
 
 import structlog
 
-from agent.journal.unit import Database, Unit
+from agent.journal.unit import Table, Unit
 
 log = structlog.get_logger(__name__)
 
 
-class OutboxStore:
+class OutboxStore(Table):
     """Keeps the messages of `agent.mqtt.outbox`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def unit(self) -> AbstractContextManager[Unit]:
         """Open a unit of work of the journal."""

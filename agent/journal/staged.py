@@ -17,7 +17,7 @@ from typing import Any
 from agent.base.clock import BootClock
 from agent.base.job import Upload
 from agent.base.times import format_time, parse_time
-from agent.journal.unit import Database
+from agent.journal.unit import Database, Table
 
 _UNWANTED = "staged.unwanted"
 """Checkpoint of a staged archive whose file has to be removed."""
@@ -59,11 +59,12 @@ class Child:
     """The uploads that were requested together; a newer group has a higher number."""
 
 
-class StagedArchives:
-    """Changes are part of the unit that is open."""
+class StagedArchives(Table):
+    """Archives that wait for their uploads."""
 
     def __init__(self, database: Database) -> None:
-        self._database, self._clock = database, BootClock()
+        super().__init__(database)
+        self._clock = BootClock()
 
     def stage(self, staged: Staged, parent_id: str) -> Child:
         """Keep the archive, with a child id of `parent_id`."""
@@ -202,16 +203,13 @@ class StagedArchives:
             return [group_id for (group_id,) in rows]
 
 
-class UnendedUploads:
+class UnendedUploads(Table):
     """Uploads that subscribers were told of and that have not ended: one for each parent id.
 
     A parent id that a backend uses again belongs to the newest group that is being uploaded. The older group
     goes on untold: its end would be taken for the newer one's. They are kept so that every upload is told to
     have ended, also when the agent is killed. Progress is not kept: it is not worth a write to the disk.
     """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def begun(self, upload: Upload) -> None:
         """Keep an upload, in place of an older group's under its parent id."""

@@ -154,6 +154,13 @@ class Database:
         return max(1, int(wanted * min(left, 1)))
 
 
+class Table:
+    """A subject of the journal. Changes are part of the unit that is open."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
 @contextmanager
 def _noting_failure(unit: Unit) -> Iterator[None]:
     try:

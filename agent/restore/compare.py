@@ -15,7 +15,7 @@ from agent.restore.mounts import refuse_mounts
 from agent.restore.plan import Act, Step
 from agent.restore.workspace import Workspace
 
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Goes = Callable[[str, bool], bool]
 """(path, is it a directory) -> True when a name that only the target has is removed."""
@@ -230,7 +230,7 @@ def is_beside_database(name: str, new_names: Collection[str], new_fd: int) -> bo
     if not database or database not in new_names:
         return False
     try:
-        fd = os.open(database, _OPEN, dir_fd=new_fd)
+        fd = os.open(database, OPEN, dir_fd=new_fd)
     except OSError:
         return False
     try:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from agent.base.errors import disk_errors
 from agent.base.text import readable
-from agent.restore.compare import Goes, OwnNames, is_beside_database
+from agent.restore.compare import OPEN, Goes, OwnNames, is_beside_database
 from agent.restore.directories import DirectoryEntry, Tree, is_directory, names_in
 from agent.restore.disk import close_down, is_closed, open_up
 from agent.restore.metadata import xattrs_of
@@ -20,7 +20,6 @@ from agent.transfer.cancel import CancelToken
 NAMED = 20
 """The number of removed names that a difference keeps."""
 _CHUNK_BYTES = 1 << 20
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(slots=True)
@@ -205,7 +204,7 @@ def _status(destination: DirectoryEntry) -> os.stat_result:
 
 
 def _opened(destination: DirectoryEntry) -> BinaryIO:
-    return open(os.open(destination[1], _OPEN, dir_fd=destination[0]), "rb")
+    return open(os.open(destination[1], OPEN, dir_fd=destination[0]), "rb")
 
 
 def _alike(new: os.stat_result, old: os.stat_result) -> bool:

@@ -159,39 +159,40 @@ def put_back(trees: Trees, target: RestoreTarget, context: Context) -> Amount:
     `ConfirmationPending` it is new, and may still become old again.
     """
     work = _begun(target, context, trees)
-    try:
+    with _undone(work, target, context):
         amount = _unpacked(work, trees, context)
         put_in_place(work, target, context, amount)
+    settle(work, target, context)
+    return amount
+
+
+@contextmanager
+def _undone(work: RestoreSet, target: RestoreTarget, context: Context) -> Iterator[None]:
+    """Remove all traces of the restore when the block raises."""
+    try:
+        yield
     except BaseException:
         take_away(work, target, context)
         raise
-    settle(work, target, context)
-    return amount
 
 
 def lay_out(trees: Trees, target: RestoreTarget, context: Context) -> PreviewResult:
     """Unpack beside the target and compare; the unpacked files stay. When it raises, nothing is left."""
     work = _begun(target, context, trees)
-    try:
+    with _undone(work, target, context):
         amount = _unpacked(work, trees, context)
         context.phase("comparing")
         difference = work.difference()
         work.leave()
-    except BaseException:
-        take_away(work, target, context)
-        raise
     return PreviewResult(amount.files, amount.content_bytes, difference, note=amount.note)
 
 
 def finalize(target: RestoreTarget, amount: Amount, context: Context) -> Amount:
     """Compare the files of `lay_out` with the target again, and commit. Raises as `put_back`."""
     work = _left(target, context)
-    try:
+    with _undone(work, target, context):
         work.take_up()
         put_in_place(work, target, context, amount)
-    except BaseException:
-        take_away(work, target, context)
-        raise
     settle(work, target, context)
     return amount
 

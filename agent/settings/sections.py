@@ -15,7 +15,12 @@ class Section:
 
     name: str
     title: str
-    names: tuple[str, ...]
+    words: str
+    """The names, with blanks between them."""
+
+    @property
+    def names(self) -> list[str]:
+        return self.words.split()
 
     def keys(self) -> list[Key]:
         """Return its settings, in the order of the model."""
@@ -30,54 +35,37 @@ SECTIONS: Sequence[Section] = (
     Section(
         "device",
         "Device and broker",
-        (
-            *("featureId", "type", "context", "deviceId", "tenantId", "clientId", "broker", "username"),
-            *("password", "passwordFile", "caCert", "cert", "key", "shortTopics", "oneWayReplies"),
-            *("announce", "dedupeWindow", "twin."),
-        ),
+        "featureId type context deviceId tenantId clientId broker username password passwordFile caCert cert"
+        " key shortTopics oneWayReplies announce dedupeWindow twin.",
     ),
     Section(
         "what",
         "What is saved",
-        (
-            *("dir", "mode", "exclude", "unexportable", "dataSets.", "backupCmd", "beforeBackupCmd"),
-            *("afterBackupCmd", "sqlite", "sqlite.", "strictBackup", "skipUnchanged", "archive."),
-        ),
+        "dir mode exclude unexportable dataSets. backupCmd beforeBackupCmd afterBackupCmd sqlite sqlite."
+        " strictBackup skipUnchanged archive.",
     ),
     Section(
         "where",
         "Where archives go, and how long they stay",
-        (
-            *("storage", "targets.", "stores.", "keepUploaded", "serverCert", "checksum"),
-            *("retention.", "repository."),
-        ),
+        "storage targets. stores. keepUploaded serverCert checksum retention. repository.",
     ),
     Section(
         "when",
         "When backups and verifications are made",
-        (
-            *("active", "activeFrom", "activeTill", "period", "schedules.", "singleUpload"),
-            "verify.",
-        ),
+        "active activeFrom activeTill period schedules. singleUpload verify.",
     ),
-    Section("encryption", "Encryption", ("encryption.",)),
-    Section("restore", "Restore", ("restore.", "restoreCmd", "beforeRestoreCmd", "afterRestoreCmd")),
+    Section("encryption", "Encryption", "encryption."),
+    Section("restore", "Restore", "restore. restoreCmd beforeRestoreCmd afterRestoreCmd"),
     Section(
         "limits",
         "Limits, and what commands may ask for",
-        (
-            *("jobTimeout", "hookTimeout", "stopTimeout", "storage.", "journal."),
-            *("transfer.", "allow."),
-        ),
+        "jobTimeout hookTimeout stopTimeout storage. journal. transfer. allow.",
     ),
-    Section("http", "HTTP", ("http.",)),
+    Section("http", "HTTP", "http."),
     Section(
         "logs",
         "Logs, metrics and alarms",
-        (
-            *("logFile", "logLevel", "logFileCount", "logFileMaxAge", "logFileSize"),
-            *("rpo", "onFailureCmd", "metrics."),
-        ),
+        "logFile logLevel logFileCount logFileMaxAge logFileSize rpo onFailureCmd metrics.",
     ),
 )
 

@@ -1,20 +1,25 @@
 """The jobs that have ended: the questions `history` and `describe`, answered from the journal.
 
-An entry is found by its own id or by the correlation id that the backend gave it, the newest of those.
+An entry is found by its own id or by the correlation id that the backend gave it, the newest of those. Faces that
+speak of single backups ask `MadeBackups`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic.alias_generators import to_camel
 
 from agent.base.job import Kind
 from agent.base.refusals import Reason, Refused
+from agent.base.sources import ArchiveSource
 from agent.base.text import printable
+from agent.jobs.device import Device
+from agent.jobs.progress import JobProgress
 from agent.jobs.queries.fitting import encoded_bytes, shortened, with_texts_cut
 from agent.jobs.requests.control import DescribeRequest, HistoryRequest
 from agent.journal import Journal
-from agent.journal.jobs import JobRecord
+from agent.journal.jobs import JobRecord, JobRow, job_record
 
 _CHANGES = ("addedBytes", "filesNew", "filesChanged", "filesUnmodified")
 """The difference between a snapshot and the one before it; a whole archive has none."""
@@ -82,6 +87,45 @@ class History:
         if before is not None and not self._journal.jobs.knows(before):
             raise _unknown(before)
         return map(_entry, self._journal.jobs.ended_before(before))
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Backups as they are at one moment."""
+
+    device_id: str
+    running: Mapping[str, Any] | None = field(hash=False)
+    """The backup that runs, as `JobProgress.value` tells it; None while none does."""
+    rows: tuple[JobRow, ...] = field(repr=False)
+    """The backups that have ended, oldest first; they are read in the thread that asks."""
+
+    @property
+    def ended(self) -> list[JobRecord]:
+        """Return the backups that have ended in any way, newest first."""
+        return [job_record(row) for row in reversed(self.rows)]
+
+
+class MadeBackups:
+    def __init__(self, journal: Journal, progress: JobProgress, device: Device) -> None:
+        self._journal, self._progress, self._device = journal, progress, device
+
+    def all(self) -> Made:
+        """Return every backup that the history keeps."""
+        return self._made(self._journal.jobs.rows_of(Kind.BACKUP))
+
+    def begun_at(self, started: str) -> Made:
+        """Return the backup that began at this time, written as `format_time` does; none for another time."""
+        return self._made(self._journal.jobs.rows_of(Kind.BACKUP, started))
+
+    def source_of(self, archive: str) -> ArchiveSource | None:
+        """Return the source of an archive; None when the journal does not know it."""
+        known = self._journal.archives.known().get(archive)
+        return known.source if known else None
+
+    def _made(self, rows: Iterable[JobRow]) -> Made:
+        running = self._progress.value()
+        is_backup = running is not None and running["kind"] == Kind.BACKUP
+        return Made(self._device.id, running if is_backup else None, tuple(rows))
 
 
 def _entry(record: JobRecord) -> dict[str, Any]:

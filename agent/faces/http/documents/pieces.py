@@ -27,7 +27,7 @@ from agent.faces.http.documents.pieces_models import (
 from agent.faces.http.documents.restoring import Fetchable, fetchable, options_to_restore
 from agent.faces.http.message import JSON, Problem, Request, Response
 from agent.faces.http.routes import Route, Site
-from agent.jobs.queries.made import Made
+from agent.jobs.queries.history import Made
 from agent.settings import Settings
 
 _WORDS = {"backup.paths": "id", "backup.dataTypes": "id"}
