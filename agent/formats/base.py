@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Protocol
 from agent.formats.archive_names import NamedArchive, OwnArchives
 from agent.formats.manifest import Manifest, Origin
 from agent.formats.walk_report import Report
+from agent.transfer.archive_files import Fetch
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
-from agent.transfer.get import Fetch
 from providers.api import Stored
 
 MAX_NAME_BYTES = 0x7000

@@ -14,6 +14,7 @@ from agent.jobs.admission import Admitted
 from agent.jobs.backup import Backups
 from agent.jobs.confirmation import Confirmations
 from agent.jobs.device import UNIDENTIFIED, Device
+from agent.jobs.earlier_run import EarlierRun
 from agent.jobs.events import Events, JobProgressed, Subscriber
 from agent.jobs.formats import repository_remains
 from agent.jobs.foundation import Foundation, Recorder
@@ -29,7 +30,6 @@ from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History, MadeBackups
 from agent.jobs.queries.info import Info
 from agent.jobs.queries.status import Status
-from agent.jobs.recovery import EarlierRun
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import (
     ActivateRequest,

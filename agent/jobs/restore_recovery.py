@@ -1,7 +1,7 @@
 """After a crash: recovers the device's data, and finds how the interrupted jobs ended.
 
-The data is recovered at the start, without a connection; `agent.jobs.recovery` reports the jobs later. While
-a file server does not answer, the agent begins its work, and the recovery is tried again beside it.
+The data is recovered at the start, without a connection; `earlier_run` reports the jobs later. While a
+file server does not answer, the agent begins its work, and the recovery is tried again beside it.
 """
 
 import json

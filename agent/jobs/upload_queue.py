@@ -22,7 +22,7 @@ from agent.jobs.upload_requests import PendingUploads
 from agent.jobs.worker import Outcome, Task, Tools, cancelled_by
 from agent.journal import Unit
 from agent.journal.staged import Child
-from agent.transfer.put import UploadOrder, upload
+from agent.transfer.archive_files import UploadOrder, upload
 from providers.api import Stored
 from providers.errors import Expired
 

@@ -28,7 +28,7 @@ from agent.jobs.worker import INTERRUPTED, Outcome
 from agent.journal import LAST_VERIFIED, Journal
 from agent.journal.jobs import JobRecord
 from agent.mailbox import Action
-from agent.transfer.get import Fetch
+from agent.transfer.archive_files import Fetch
 from providers.errors import Corrupted, Unreachable
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreRoot
 from agent.restore.target import Amount, RestoreTarget
 from agent.save.pipeline import work_directory
+from agent.transfer.archive_files import Fetch
 from agent.transfer.context import Context, Destination, RunHook
-from agent.transfer.get import Fetch
 from providers.api import Stored
 
 _OTHER_OWNERS = (

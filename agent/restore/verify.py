@@ -7,8 +7,8 @@ from agent.base.errors import ArchiveError, Encrypted, EncryptionBroken, JobErro
 from agent.formats.base import FetchedArchive, ReadFormat, Unlock
 from agent.formats.survey import ArchiveLimits, Survey, take_survey
 from agent.restore.find import Search, find
+from agent.transfer.archive_files import Fetch
 from agent.transfer.context import Context
-from agent.transfer.get import Fetch
 from providers.api import Stored
 from providers.errors import Corrupted, StorageError
 

@@ -18,9 +18,9 @@ from agent.save.databases import Copies, DatabaseOrder, database_copies
 from agent.save.result import BackupResult
 from agent.save.shared import Slot
 from agent.save.walk import WalkRoot, walk
+from agent.transfer.archive_files import UploadOrder, upload
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination, RunHook
-from agent.transfer.put import UploadOrder, upload
 from providers.api import Stored
 
 _PATIENCE_S = 0.4

@@ -7,7 +7,7 @@ from pathlib import Path
 from agent.transfer.cancel import CancelToken
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.streams import Progress, RateLimit, no_progress
-from providers.api import Checkpoint
+from providers.api import Checkpoint, Source, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,11 @@ class Destination:
     """The directory of the repository; empty for its top, and for archives."""
     loads_sdk: bool = False
     """True for a provider that loads a large library: there is little memory for anything else meanwhile."""
+
+    def put(self, source: Source, context: Context) -> Stored:
+        """Store the whole source. Raises `StorageError` and `JobError`."""
+        assert self.name is not None
+        return self.storage.put(self.name, source, self.metadata, context.checkpoint)
 
     @property
     def shown(self) -> str:

@@ -17,9 +17,9 @@ from agent.restore.flow import RestoreOrder, restore
 from agent.restore.root import RestoreOptions
 from agent.restore.target import Amount, RestoreTarget
 from agent.restore.verify import Verified, VerifyOrder, verify
+from agent.transfer.archive_files import Fetch
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
-from agent.transfer.get import Fetch
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits
 from providers.api import Limits, Target

@@ -26,9 +26,9 @@ from agent.restore.target import RestoreTarget
 from agent.restore.verify import VerifyOrder, verify
 from agent.save.pipeline import BackupOrder, backup
 from agent.save.walk import WalkRoot
+from agent.transfer.archive_files import Fetch
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
-from agent.transfer.get import Fetch
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits
 from providers.api import Stored

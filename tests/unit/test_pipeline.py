@@ -17,9 +17,9 @@ from agent.base.errors import Cancelled, IoError, JobError, NoSpace, ProviderBug
 from agent.save import pipeline
 from agent.save.levels import FILE_FLAGS
 from agent.save.pipeline import backup
+from agent.transfer.archive_files import UploadOrder, upload
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Destination
-from agent.transfer.put import UploadOrder, upload
 from providers.api import Checkpoint, Sink, Source, Storage, Stored
 from providers.errors import AccessDenied, NotFound, StorageError, Unreachable
 from providers.testing.streams import content

@@ -21,9 +21,9 @@ from agent.formats.repository.reader import Reader, snapshot_named, whole_snapsh
 from agent.formats.repository.saved_tree import SnapshotTree
 from agent.formats.repository.session import state_errors
 from agent.formats.repository.use import in_use, state_directory
+from agent.transfer.archive_files import Fetch
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
-from agent.transfer.get import Fetch
 from agent.transfer.streams import RateLimit
 from providers.api import Stored
 from providers.errors import NotFound, TargetAbsent

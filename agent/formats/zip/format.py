@@ -20,10 +20,9 @@ from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block
 from agent.formats.zip.packing import skipped_reason
 from agent.formats.zip.writer import ArchiveOptions, write_archive
+from agent.transfer.archive_files import Fetch, fetch
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
-from agent.transfer.get import Fetch, fetch
-from agent.transfer.put import put
 from agent.transfer.ranged import RangedFile
 from agent.transfer.streams import FileSource, StreamSource, file_digest, private
 from providers.api import Stored
@@ -137,7 +136,7 @@ def _store(
         if destination.needs_size:
             return _store_by_file(chunks, order, destination, context)
         source = StreamSource(chunks, context.token, rate=context.rate())
-        stored = put(destination, source, context)
+        stored = destination.put(source, context)
         return Saved(stored.size_bytes, source.sha256, stored)
 
 
@@ -173,7 +172,7 @@ def _store_by_file(
         md5 = bytes.fromhex(digests["md5"]) if order.checksum else None
         source = FileSource(part, context.token, context.progress, rate=context.rate(), md5=md5)
         with closing(source):
-            stored = put(destination, source, context)
+            stored = destination.put(source, context)
     finally:
         with suppress(OSError):  # what a failing disk keeps, the next start removes
             part.unlink()

@@ -1,7 +1,7 @@
 """The jobs that have ended: the questions `history` and `describe`, answered from the journal.
 
-An entry is found by its own id or by the correlation id that the backend gave it, the newest of those. Faces that
-speak of single backups ask `MadeBackups`.
+An entry is found by its own id or by the correlation id that the backend gave it, the newest of those. Faces
+that speak of single backups ask `MadeBackups`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Fetching an archive from its store into a file of the device."""
+"""Archives on their way between a file of the device and their store."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -6,8 +6,26 @@ from pathlib import Path
 
 from agent.base.errors import disk_errors
 from agent.transfer.context import Context, Destination
-from agent.transfer.streams import FileSink
+from agent.transfer.streams import FileSink, FileSource, file_digest
 from providers.api import Capability, Stored
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOrder:
+    """Store the complete archive `archive` at the destination."""
+
+    archive: Path
+    destination: Destination
+    checksum: bool
+
+
+def upload(order: UploadOrder, context: Context) -> Stored:
+    """Store a staged archive; continue where the checkpoint says that an earlier attempt ended."""
+    with disk_errors(f"cannot read the staged archive '{order.archive}'"):
+        md5 = file_digest(order.archive, "md5", context.token) if order.checksum else None
+        source = FileSource(order.archive, context.token, context.progress, rate=context.rate(), md5=md5)
+    with closing(source):
+        return order.destination.put(source, context)
 
 
 @dataclass(frozen=True, slots=True)
