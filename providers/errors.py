@@ -128,6 +128,11 @@ class Corrupted(StorageError):
 Classify = Callable[[BaseException], StorageError]
 
 
+def means(kind: type[StorageError], message: str) -> Classify:
+    """Return a classifier that makes one error of every exception."""
+    return lambda _: kind(message)
+
+
 @contextmanager
 def translating(table: Mapping[type[BaseException], Classify]) -> Iterator[None]:
     """Raise the error that `table` makes of a foreign exception, chained to it.

@@ -28,6 +28,7 @@ from providers.errors import (
     StorageError,
     UnknownOutcome,
     Unreachable,
+    means,
     translating,
 )
 from providers.final_response import FinalResponse
@@ -98,23 +99,19 @@ def exchanged(request: HttpRequest, limits: Limits) -> Iterator[Answer]:
 def network_errors(what: str, broken: type[StorageError]) -> Mapping[type[BaseException], Classify]:
     """Return the table for the errors of the network's libraries; `broken` is that of a lost connection."""
 
-    def means(kind: type[StorageError], why: str) -> Classify:
-        return lambda _: kind(f"{what}: {why}")
-
-    silent = means(broken, "no answer within the time-out")
-    lost = means(broken, "the connection broke")
-    refused = means(Unreachable, "the connection cannot be made: check address, port and network")
-    garbled = means(broken, "the answer is not HTTP")
-    unusable = means(Rejected, "the request cannot be sent like this")
+    silent = means(broken, f"{what}: no answer within the time-out")
+    lost = means(broken, f"{what}: the connection broke")
+    refused = means(Unreachable, f"{what}: the connection cannot be made: check address, port and network")
+    garbled = means(broken, f"{what}: the answer is not HTTP")
+    unusable = means(Rejected, f"{what}: the request cannot be sent like this")
+    untrusted = "the certificate is not trusted: check authorities, host name and the device's clock"
     return {
         OSError: lost,
         ConnectionRefusedError: refused,
         TimeoutError: silent,
-        socket.gaierror: means(Unreachable, "the host name cannot be resolved"),
-        ssl.SSLError: means(broken, "TLS failed"),
-        ssl.SSLCertVerificationError: means(
-            Unreachable, "the certificate is not trusted: check authorities, host name and the device's clock"
-        ),
+        socket.gaierror: means(Unreachable, f"{what}: the host name cannot be resolved"),
+        ssl.SSLError: means(broken, f"{what}: TLS failed"),
+        ssl.SSLCertVerificationError: means(Unreachable, f"{what}: {untrusted}"),
         http.client.HTTPException: garbled,
         http.client.RemoteDisconnected: lost,
         http.client.IncompleteRead: lost,

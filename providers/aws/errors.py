@@ -16,6 +16,7 @@ from providers.errors import (
     UnknownOutcome,
     Unreachable,
     from_http_status,
+    means,
 )
 from providers.http_exchange import network_errors
 
@@ -93,12 +94,10 @@ def errors(location: str, *, storing: bool = False) -> dict[type[BaseException],
         headers = reply.get("HTTPHeaders", {})
         return from_http_status(reply.get("HTTPStatusCode", 400), location, headers, known)
 
-    def unusable(_: BaseException) -> StorageError:
-        return Rejected(f"{location}: the S3 library cannot use these options, or not the answer it got")
-
-    def lost(_: BaseException) -> StorageError:
-        return Unreachable(f"{location}: the connection broke")
-
+    unusable = means(
+        Rejected, f"{location}: the S3 library cannot use these options, or not the answer it got"
+    )
+    lost = means(Unreachable, f"{location}: the connection broke")
     return {
         **network_errors(location, UnknownOutcome if storing else Unreachable),
         sdk.ClientError: refused,

@@ -22,6 +22,7 @@ from providers.errors import (
     UnknownOutcome,
     Unreachable,
     from_http_status,
+    means,
 )
 from providers.http_exchange import network_errors
 
@@ -107,14 +108,14 @@ def errors(location: str, sas: Sas, *, storing: bool = False) -> dict[type[BaseE
             return broken(f"{location}: the answer cannot be understood")
         return refusal(location, sas, error.response.status_code, error.response.headers)
 
-    def unusable(_: BaseException) -> StorageError:
-        return Rejected(f"{location}: the Azure library cannot use these options, or not the answer it got")
-
+    unusable = means(
+        Rejected, f"{location}: the Azure library cannot use these options, or not the answer it got"
+    )
     return {
         **network_errors(location, broken),
         sdk.HttpResponseError: refused,
-        sdk.ServiceRequestError: lambda _: Unreachable(f"{location}: the connection cannot be made"),
-        sdk.ServiceResponseError: lambda _: broken(f"{location}: the connection broke"),
+        sdk.ServiceRequestError: means(Unreachable, f"{location}: the connection cannot be made"),
+        sdk.ServiceResponseError: means(broken, f"{location}: the connection broke"),
         sdk.AzureError: unusable,
         sdk.SerializationError: unusable,
         sdk.DeserializationError: unusable,

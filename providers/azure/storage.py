@@ -114,13 +114,9 @@ class Container(PartStorage):
     def list(self, prefix: str, /) -> Iterator[Stored]:
         """Yield what begins with `prefix`, ascending by name; 500 in memory at a time."""
         pages = self._client.list_blobs(name_starts_with=prefix, results_per_page=_PAGE).by_page()
-
-        def empty(_: BaseException) -> StorageError:
-            return not_azure(self._base)
-
         # The SDK raises these for an empty answer, and for one without a required member.
         odd = (AttributeError, KeyError, TypeError, ValueError)
-        table: dict[type[BaseException], Classify] = dict.fromkeys(odd, empty)
+        table: dict[type[BaseException], Classify] = dict.fromkeys(odd, lambda _: not_azure(self._base))
         table |= errors(self._base, self._sas)
         while True:
             self._limits.check()

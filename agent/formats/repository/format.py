@@ -9,9 +9,8 @@ from agent.base.clock_times import DailyWindow
 from agent.base.errors import NoSpace, disk_errors
 from agent.formats.base import Entry, Saved, SaveOrder
 from agent.formats.repository.objects import StoredObjects
-from agent.formats.repository.session import SnapshotOrder
+from agent.formats.repository.session import SnapshotOrder, state_directory
 from agent.formats.repository.snapshot import save_snapshot
-from agent.formats.repository.use import state_directory
 from agent.formats.walk_report import Report
 from agent.transfer.context import Context, Destination
 from providers.api import Stored

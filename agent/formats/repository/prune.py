@@ -17,11 +17,10 @@ from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.pending import PendingPacks, locks_in, pending_in
 from agent.formats.repository.reader import Reader, snapshots
-from agent.formats.repository.session import state_errors
+from agent.formats.repository.session import in_use, state_errors
 from agent.formats.repository.state import opened as opened_state
 from agent.formats.repository.sweep import Sweep
 from agent.formats.repository.usage import Usage
-from agent.formats.repository.use import in_use
 from providers.errors import AccessDenied
 
 _NOTES = "prune.pending"

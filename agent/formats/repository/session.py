@@ -1,9 +1,11 @@
 """The files of the device and the objects at the store that one job works with."""
 
+import fcntl
 import hashlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -12,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from agent.base.durable import make_directories, sync_directory
-from agent.base.errors import Cancelled, IoError, NoSpace, disk_errors
+from agent.base.errors import Cancelled, IoError, NoSpace, RepositoryBusy, disk_errors
 from agent.formats.manifest import Origin
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.identity import Finder
@@ -23,7 +25,6 @@ from agent.formats.repository.paths import SnapshotPaths
 from agent.formats.repository.pending import PendingPacks, locks_in
 from agent.formats.repository.scratch import Scratch
 from agent.formats.repository.state import State, opened, remove_state
-from agent.formats.repository.use import in_use
 from providers.errors import StorageError
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,8 @@ log = structlog.get_logger(__name__)
 _PACE = 1000
 _KEPT_SERIES = 16
 """Choices of roots that a repository's state is kept for: each is as large as its trees."""
+_PRUNED = "this device removes old snapshots from the repository right now: try again when it has ended"
+_WORKED = "a job of this device works with the repository right now"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,29 @@ def session(
             objects, found.opened, cryptor, state, pending, scratch, lock,
             directory=directory, reserve_bytes=order.reserve_bytes, check=check, is_new=found.is_new,
         )  # fmt: skip
+
+
+def state_directory(states: Path, location: str) -> Path:
+    return states / hashlib.sha256(location.encode()).hexdigest()[:32]
+
+
+@contextmanager
+def in_use(directory: Path, *, alone: bool = False) -> Iterator[None]:
+    """Use the repository whose state is in the directory; a prune uses it `alone`.
+
+    It keeps this device's jobs and its own prune apart, whatever the locks at the store say. So the locks
+    that earlier jobs of this device left there stand for nobody, and do not stop it. Without a directory
+    nobody else uses the repository. Raises `RepositoryBusy` instead of waiting, and OSError.
+    """
+    with ExitStack() as stack:
+        with suppress(FileNotFoundError):
+            held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, held)
+            try:
+                fcntl.flock(held, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RepositoryBusy(_WORKED if alone else _PRUNED) from None
+        yield
 
 
 def take_lock(session: Session) -> None:

@@ -19,8 +19,7 @@ from agent.formats.repository.objects import Kind, StoredObjects
 from agent.formats.repository.prune import PruneJob
 from agent.formats.repository.reader import Reader, snapshot_named, whole_snapshots
 from agent.formats.repository.saved_tree import SnapshotTree
-from agent.formats.repository.session import state_errors
-from agent.formats.repository.use import in_use, state_directory
+from agent.formats.repository.session import in_use, state_directory, state_errors
 from agent.transfer.archive_files import Fetch
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination

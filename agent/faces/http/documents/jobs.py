@@ -37,6 +37,9 @@ class Stage(Enum):
     """The connection broke when the archive was sent: whether it is stored, nobody knows."""
 
 
+_FAILURES = {Cancelled.code: Stage.CANCELLED, UnknownOutcome.code: Stage.UNKNOWN}
+
+
 @dataclass(frozen=True, slots=True)
 class JobView:
     id: str
@@ -81,20 +84,15 @@ def _told_job(entry: Mapping[str, Any]) -> JobView:
 
 
 def _ended_job(ids: tuple[str, str, str], state: str, code: str, message: str) -> JobView:
-    stage = _ended_stage(state, code)
-    return JobView(*ids, stage, 100 if stage is Stage.SUCCEEDED else None, message)
-
-
-def _ended_stage(state: str, code: str) -> Stage:
     if state == State.FINISHED:
-        return Stage.SUCCEEDED
-    return {Cancelled.code: Stage.CANCELLED, UnknownOutcome.code: Stage.UNKNOWN}.get(code, Stage.FAILED)
+        return JobView(*ids, Stage.SUCCEEDED, 100, message)
+    return JobView(*ids, _FAILURES.get(code, Stage.FAILED), None, message)
 
 
 def _percent(running: Mapping[str, Any]) -> int | None:
     if running["phase"] == "starting":
         return 0
-    begins, ends = _SHARES.get(running["phase"], (None, None))
-    if begins is None or ends is None:
+    if running["phase"] not in _SHARES:
         return None
+    begins, ends = _SHARES[running["phase"]]
     return begins + (ends - begins) * (running["percent"] or 0) // 100
