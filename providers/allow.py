@@ -122,11 +122,11 @@ class Allow:
         return EVERYTHING in self.buckets
 
     def _check(self, host: str, ip: IpAddress) -> None:
-        faces = _faces(ip)
-        listed = _is_in(faces, self._networks())
-        if not self.loopback and (_is_in(faces, _LOOPBACK) or any(map(_is_own, faces))):
+        reached = _with_inner(ip)
+        listed = _is_in(reached, self._networks())
+        if not self.loopback and (_is_in(reached, _LOOPBACK) or any(map(_is_own, reached))):
             raise _no_loopback(host)
-        if not listed and _is_in(faces, _LINK_LOCAL_OR_METADATA):
+        if not listed and _is_in(reached, _LINK_LOCAL_OR_METADATA):
             raise NotAllowed(
                 f"host '{host}' is link-local or a cloud's metadata service, which allow.hosts does not list"
             )
@@ -149,7 +149,7 @@ def _canonical(host: str) -> str:
     return host.encode("idna").decode().rstrip(".").lower()
 
 
-def _faces(ip: IpAddress) -> list[IpAddress]:
+def _with_inner(ip: IpAddress) -> list[IpAddress]:
     """Return `ip`, and the IPv4 address that is reached through it."""
     if isinstance(ip, IPv4Address):
         return [ip]
@@ -159,8 +159,8 @@ def _faces(ip: IpAddress) -> list[IpAddress]:
     return [ip, inner] if inner else [ip]
 
 
-def _is_in(faces: list[IpAddress], networks: tuple[IpNetwork, ...]) -> bool:
-    return any(face in network for face in faces for network in networks)
+def _is_in(addresses: list[IpAddress], networks: tuple[IpNetwork, ...]) -> bool:
+    return any(address in network for address in addresses for network in networks)
 
 
 def _is_own(ip: IpAddress) -> bool:

@@ -100,7 +100,7 @@ class Local(Storage):
         Raises `NoSpace` before the first byte when the size is known and does not fit, and later when the
         device's reserve would be used up. The metadata is not kept.
         """
-        with self._beginning(name, source.size or 0) as new:
+        with self._new_file(name, source.size or 0) as new:
             size_bytes = self._copy(source, new.file, new.room)
             with self._translating():
                 # The order is what makes it durable: content, then name, then the directory that has it.
@@ -116,7 +116,7 @@ class Local(Storage):
         Raises `NoSpace` for a large one that would take the room of small ones, where a reserve is kept.
         """
         spare_bytes = _SPARE_BYTES if self._reserve and len(content) > _SMALL_BYTES else 0
-        with self._beginning(name, len(content) + spare_bytes) as new:
+        with self._new_file(name, len(content) + spare_bytes) as new:
             for start in range(0, len(content), self._chunk_bytes):
                 self._check()
                 with self._translating():
@@ -131,7 +131,7 @@ class Local(Storage):
                 return self._stored(name, os.fstat(new.file))
 
     @contextmanager
-    def _beginning(self, name: str, size_bytes: int) -> Iterator["_Beginning"]:
+    def _new_file(self, name: str, size_bytes: int) -> Iterator["_NewFile"]:
         """Make an unfinished file for `name`; remove it when the block fails. Raises `StorageError`."""
         *parents, leaf = name.split("/")
         if is_part(leaf):
@@ -147,7 +147,7 @@ class Local(Storage):
                 room = self._room(directory)
                 room.check(size_bytes)
                 part, file = stack.enter_context(new_part(directory, leaf))
-            yield _Beginning(directory, leaf, part, file, room)
+            yield _NewFile(directory, leaf, part, file, room)
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         """Read `name` into `sink`; continues at `sink.tell()` when the file is still the same one."""
@@ -302,7 +302,7 @@ class Local(Storage):
             offset += len(chunk)
 
 
-class _Beginning(NamedTuple):
+class _NewFile(NamedTuple):
     """An unfinished file `part`, open as `file`, that is to become `leaf` in `directory`."""
 
     directory: int

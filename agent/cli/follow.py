@@ -85,7 +85,7 @@ def end_of(agent: Agent, path: str, value: Value, shown: str, *, as_json: bool) 
     `shown` is the id by which a person may ask for it. Raises `AgentRefused` and `NotAnswered`.
     """
     job = followed(agent, path, value, shown)
-    return EXIT_INTERRUPTED if job is None else _told(job, as_json=as_json)
+    return EXIT_INTERRUPTED if job is None else _write_end(job, as_json=as_json)
 
 
 def followed(agent: Agent, path: str, value: Value, shown: str) -> Value | None:
@@ -153,17 +153,17 @@ def _follow(events: Iterator[Event], line: ProgressLine) -> None:
             line.show(progress_text(job))
 
 
-def _told(entry: Value, *, as_json: bool) -> int:
+def _write_end(entry: Value, *, as_json: bool) -> int:
     finished = entry["state"] == "FINISHED"
     if as_json or finished:
-        write_value(entry, [_good_end(entry)], as_json=as_json)
+        write_value(entry, [_end_line(entry)], as_json=as_json)
     else:
         text = f"{entry['kind']} failed: {entry['message']} ({entry['statusCode']})"
         sys.stderr.write(f"{printable(text)}\n")
     return EXIT_OK if finished else EXIT_REFUSED
 
 
-def _good_end(entry: Value) -> str:
+def _end_line(entry: Value) -> str:
     size = size_text(entry.get("archiveBytes", entry.get("addedBytes", entry.get("contentBytes", 0))))
     where = f" in {entry['place']}" if entry.get("place") else ""
     if (archive := entry.get("archive", "")) not in where:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from agent.faces.http.access.hosts import check_fetch, check_host, check_origin, proves_own_origin
 from agent.faces.http.access.sessions import Sessions
-from agent.faces.http.access.tokens import Brake, Token
+from agent.faces.http.access.tokens import Backoff, Token
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.routes import SAFE_METHODS, Route, Site
 
@@ -17,7 +17,7 @@ class Door:
     def __init__(self, names: Sequence[str], token: Token | None) -> None:
         """`names` are those of the device. Without a token only client certificates let people in."""
         self._names, self._token = names, token
-        self._brake, self._sessions = Brake(), Sessions()
+        self._backoff, self._sessions = Backoff(), Sessions()
 
     def check_host(self, request: Request) -> None:
         """Raise `Problem` 421 when the request does not mean this device."""
@@ -61,12 +61,12 @@ class Door:
 
     def _check_token(self, token: str, address: str) -> bytes:
         """Return the fingerprint of the right token. Raises `Problem`."""
-        self._brake.check(address)
+        self._backoff.check(address)
         fingerprint = self._fingerprint_of(token)
         if fingerprint is None:
-            self._brake.failed(address, token)
+            self._backoff.failed(address, token)
             raise Problem(401, "the token is wrong", _CHALLENGE)
-        self._brake.succeeded(address)
+        self._backoff.succeeded(address)
         return fingerprint
 
     def _session(self, request: Request) -> str:

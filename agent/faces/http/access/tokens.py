@@ -1,4 +1,4 @@
-"""The token of the device, and the slowing down of addresses that do not know it."""
+"""The token of the device, and the backoff for addresses that do not know it."""
 
 import hashlib
 import hmac
@@ -101,7 +101,7 @@ class _Failures:
             self.known.add(digest)
 
 
-class Brake:
+class Backoff:
     """Makes each address that guesses tokens wait longer and longer. May be used from any thread.
 
     A program that goes on sending the token of before does not guess: it must not lock out others at its

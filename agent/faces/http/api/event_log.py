@@ -37,7 +37,7 @@ MOST_KEPT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LoggedEvent:
     """An event as streams tell it."""
 
     number: int
@@ -50,7 +50,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    events: Sequence[Told]
+    events: Sequence[LoggedEvent]
     newest: int
     complete: bool
     """False when there were others, which are not kept any more."""
@@ -64,7 +64,7 @@ class EventLog(Subscriber):
         """Tells the event ids of this run of the agent from those of another."""
         self.running_job: Callable[[], Mapping[str, Any] | None] = lambda: None
         """To be set: returns the value of the job that runs."""
-        self._kept: deque[Told] = deque()
+        self._kept: deque[LoggedEvent] = deque()
         self._kept_bytes = 0
         self._newest = self._forgotten = 0
         self._closed = False
@@ -94,9 +94,9 @@ class EventLog(Subscriber):
     def tell(self, event: Event, unit: Unit) -> None:
         name, value = event_value(event, self.running_job)
         job_id = (value.get("job") or {}).get("id", "")
-        unit.after_commit(partial(self._keep, Told(event.number, name, job_id, compact_json(value))))
+        unit.after_commit(partial(self._keep, LoggedEvent(event.number, name, job_id, compact_json(value))))
 
-    def _keep(self, told: Told) -> None:
+    def _keep(self, told: LoggedEvent) -> None:
         with self._changed:
             if self._replaces_last(told):
                 self._kept_bytes -= len(self._kept.pop().data)
@@ -109,7 +109,7 @@ class EventLog(Subscriber):
                 self._forgotten = oldest.number
             self._changed.notify_all()
 
-    def _replaces_last(self, told: Told) -> bool:
+    def _replaces_last(self, told: LoggedEvent) -> bool:
         """Return True for the progress of a job after its progress: only the newest is of use."""
         last = self._kept[-1] if self._kept else None
         return last is not None and last.name == told.name == PROGRESS and last.job_id == told.job_id
