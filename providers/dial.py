@@ -1,9 +1,10 @@
 """Connections to an address: opened by `Limits.connect`, through a proxy if configured, with TLS."""
 
+import ipaddress
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from urllib.request import getproxies, proxy_bypass
 
 from providers.address import Address, parse_address
@@ -56,13 +57,14 @@ def check_allowed(address: Address, limits: Limits) -> None:
 
 
 def proxy_for(address: Address, limits: Limits) -> Address | None:
-    """Return `limits.proxy`, else HTTPS_PROXY or HTTP_PROXY; None for hosts that NO_PROXY names.
+    """Return `limits.proxy`, else HTTPS_PROXY or HTTP_PROXY; None for hosts and networks of NO_PROXY.
 
     Raises `Rejected` when the proxy's URL cannot be used.
     """
-    if proxy_bypass(f"{address.host}:{address.port}"):
+    configured = getproxies()
+    if proxy_bypass(f"{address.host}:{address.port}") or _is_in(address.host, configured.get("no", "")):
         return None
-    url = limits.proxy or getproxies().get(address.scheme)
+    url = limits.proxy or configured.get(address.scheme)
     if not url:
         return None
     try:
@@ -72,6 +74,17 @@ def proxy_for(address: Address, limits: Limits) -> Address | None:
     if proxy.scheme != "http":
         raise Rejected("the proxy in the settings or the environment must be an http:// URL")
     return proxy
+
+
+def _is_in(host: str, networks: str) -> bool:
+    """Return True for an address in one of the networks, such as `10.0.0.0/8`, in the list."""
+    with suppress(ValueError):
+        ip = ipaddress.ip_address(host)
+        for text in networks.split(","):
+            with suppress(ValueError):
+                if ip in ipaddress.ip_network(text.strip(), strict=False):
+                    return True
+    return False
 
 
 def tls_context(limits: Limits) -> ssl.SSLContext:

@@ -13,7 +13,9 @@ import pytest
 import trustme
 import urllib3.exceptions
 
+from providers.address import parse_address
 from providers.api import Limits
+from providers.dial import proxy_for
 from providers.errors import (
     AccessDenied,
     IoError,
@@ -208,6 +210,26 @@ def test_the_environment_names_the_proxy_and_the_exceptions(monkeypatch: pytest.
         put(server.url, Limits())
         put(server.url, Limits(proxy=proxy.url))
         assert (len(server.requests), len(proxy.requests)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("exceptions", "host", "is_excepted"),
+    [
+        ("backup.example, 10.0.0.0/8", "10.1.2.3", True),
+        ("10.0.0.0/8,x/y,/", "11.1.2.3", False),
+        ("10.1.2.3/8", "10.9.9.9", True),
+        ("fd00::/8", "fd00::1", True),
+        ("0.0.0.0/0", "backup.example", False),
+    ],
+)
+def test_the_exceptions_may_be_networks(
+    exceptions: str, host: str, is_excepted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """boto#1515, synapse#19114: as curl and Go take them; Python's own function does not."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", exceptions)
+    address = parse_address(f"http://{f'[{host}]' if ':' in host else host}:9000/")
+    assert (proxy_for(address, Limits()) is None) == is_excepted
 
 
 @pytest.mark.parametrize(("status", "kind"), [(407, AccessDenied), (403, AccessDenied), (502, Unreachable)])
