@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that `--help` and `--version` answer at once.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -20,9 +21,11 @@ from agent.base.text import names_are_utf8
 if TYPE_CHECKING:
     from agent.settings.load import Loaded
 
-EXIT_OK, EXIT_BAD_SETTINGS = 0, 2
+EXIT_OK, EXIT_REFUSED, EXIT_BAD_SETTINGS = 0, 1, 2
 EXIT_INTERRUPTED = 130
 """The exit status that shells give a program that Ctrl-C ended."""
+OUTPUT_LOST = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors that come from writing alone: commands write to standard output, or name the file themselves."""
 EXIT_STATUSES = (
     "0 done, 1 refused or failed, 2 wrong arguments or settings, 3 no agent answers, 130 ended by Ctrl-C"
 )
@@ -101,9 +104,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("a command is missing; 'edge-backup --help' lists them")
     before = ["--config", parsed.config] if parsed.config else []
     try:
-        return SUBCOMMANDS[parsed.command]([*before, *parsed.arguments])
+        status = SUBCOMMANDS[parsed.command]([*before, *parsed.arguments])
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno not in OUTPUT_LOST:
+            raise
+        leave_closed_pipe()
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"standard output cannot be written: {error.strerror}\n")
+            return EXIT_REFUSED
+        status = EXIT_OK
+    return status
+
+
+def leave_closed_pipe() -> None:
+    """Send the rest of standard output nowhere: its reader has seen enough.
+
+    Otherwise the interpreter would complain when it flushes at its end.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_standard_streams() -> None:
@@ -116,14 +137,6 @@ def _open_standard_streams() -> None:
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - until the process ends
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-
-
-def leave_closed_pipe() -> None:
-    """Send the rest of standard output nowhere: its reader has seen enough.
-
-    Otherwise the interpreter would complain when it flushes at its end.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _start_again_in_utf8() -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 
 from agent.base.text import printable
-from agent.cli import leave_closed_pipe, settings_of
+from agent.cli import settings_of
 from agent.cli.api_client import Agent, AgentRefused, NotAnswered, Value, elsewhere, on_this_device
 from agent.faces.unix_address import http_socket
 from agent.send.options import UnusableOption
@@ -50,9 +50,6 @@ def run_local(
     except NotAnswered as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_NO_AGENT
-    except BrokenPipeError:
-        leave_closed_pipe()
-    return EXIT_OK
 
 
 def parsed_with_settings(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:

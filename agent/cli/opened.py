@@ -13,7 +13,7 @@ from agent.base.refusals import Reason, Refused
 from agent.base.sources import DeviceFile, KnownArchive
 from agent.base.text import printable
 from agent.base.times import parse_time
-from agent.cli import leave_closed_pipe, settings_of
+from agent.cli import OUTPUT_LOST, settings_of
 from agent.cli.api_client import Agent, AgentRefused, NotAnswered, Value, in_path, on_this_device
 from agent.cli.follow import add_archive_options, add_options, archive_options_of, options_of
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, parsed_with_settings
@@ -62,18 +62,16 @@ def look_into(
     try:
         with _opened(parsed, loaded.settings, asked(parsed)) as tree:
             show(tree, parsed)
-        sys.stdout.flush()  # here, where it is known what a closed pipe means
     except UnusableOption as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
-    except BrokenPipeError:
-        leave_closed_pipe()
     except (Refused, JobError, StorageError, AgentRefused, NotAnswered) as error:
         sys.stderr.write(f"{printable(str(error))}\n")
         return EXIT_REFUSED
     except OSError as error:
-        what = f"'{parsed.file}' cannot be read" if parsed.file else "standard output cannot be written"
-        sys.stderr.write(f"{what}: {error.strerror}\n")
+        if error.errno in OUTPUT_LOST:
+            raise
+        sys.stderr.write(f"'{parsed.file or error.filename}' cannot be read: {error.strerror}\n")
         return EXIT_REFUSED
     return EXIT_OK
 

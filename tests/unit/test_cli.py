@@ -292,3 +292,20 @@ def test_ctrl_c_ends_every_command_with_130_and_no_traceback(
 
     monkeypatch.setattr(SUBCOMMANDS[name].entry.replace(":", "."), interrupted)
     assert main([name]) == 130
+
+
+@pytest.mark.parametrize("arguments", [["openapi"], ["run", "--help", "all"], ["setup", "--print"]])
+def test_output_on_a_full_disk_is_told_in_a_line(arguments: list[str]) -> None:
+    """`edge-backup history > FILE` ended with a traceback."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "agent", *arguments],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "standard output cannot be written: No space left on device\n",
+    )
