@@ -10,8 +10,6 @@ UNNAMED = "unnamed:"
 
 @dataclass(frozen=True, slots=True)
 class DeviceIds:
-    """The ids of this device."""
-
     current: str
     former: tuple[str, ...] = ()
 

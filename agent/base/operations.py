@@ -32,7 +32,6 @@ class Operation:
     returns_value: bool = False
     """True for a question, which is answered with a value; a command is answered when it is accepted."""
     faces: frozenset[Face] = frozenset(Face)
-    """The faces that offer it."""
 
 
 _ID, _OPTIONS = "correlationId", "options"
@@ -75,5 +74,4 @@ OPERATIONS = {
 
 
 def offered(face: Face) -> tuple[str, ...]:
-    """Return the names of the operations that this face offers."""
     return tuple(name for name, operation in OPERATIONS.items() if face in operation.faces)

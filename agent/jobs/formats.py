@@ -50,7 +50,6 @@ def save_format(
 
 
 def read_format(source: StorageOptions, settings: Settings) -> "ReadFormat":
-    """Return the format in which the archives of this destination are read."""
     if source.repository is None:
         return archive_format(settings)
     from agent.formats.repository.snapshots import Snapshots
@@ -100,7 +99,6 @@ def archive_options(settings: Settings, level: str | None = None) -> "ArchiveOpt
 
 
 def archive_limits(settings: Settings) -> "ArchiveLimits":
-    """Return the limits of an archive that is restored or verified."""
     from agent.formats.survey import ArchiveLimits
 
     limits = settings.restore

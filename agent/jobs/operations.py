@@ -30,8 +30,6 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class CommandHandler(Generic[R]):
-    """The code of a command."""
-
     request: type[R]
     admit: Callable[[R], Admitted]
     """Admits the request. Raises `Refused`."""
@@ -41,8 +39,6 @@ class CommandHandler(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class QuestionHandler(Generic[R]):
-    """The code of a question."""
-
     request: type[R]
     ask: Callable[[R, int, Tell], None]
     """Tells the answer, in at most so many bytes of compact JSON, now or later. Raises `Refused` at once."""

@@ -32,8 +32,6 @@ _KEY = "preview"
 
 
 class PreviewState(StrEnum):
-    """The state of a preview."""
-
     RUNNING = "running"
     WAITING = "waiting"
     FAILED = "failed"
@@ -61,7 +59,6 @@ class PreviewNote:
 
     @classmethod
     def of(cls, job: Job, target: "RestoreTarget", confirm_within_s: float | None) -> "PreviewNote":
-        """Return the note of a preview that begins."""
         roots = [
             (str(root.directory), None if root.names is None else sorted(root.names), sorted(root.without))
             for root in target.roots.values()

@@ -23,8 +23,6 @@ from agent.settings.schedules import KANTO
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The state of the schedule."""
-
     attempt: Attempt | None = None
     missed: int = 0
     """Ticks in a row that were missed; a periodic backup that succeeds sets it to 0."""

@@ -131,7 +131,6 @@ class Schedules:
 
 
 def clock_plan(schedule: ScheduleSettings, device_id: str) -> ClockPlan:
-    """Return the plan of a schedule on this device."""
     expressions = (schedule.cron,) if schedule.cron else tuple(map(cron_of, schedule.times))
     times = ClockTimes(expressions, zone(schedule.timezone), device_offset(device_id, schedule.jitter))
     return ClockPlan(times, schedule.window or None, "; ".join((*expressions, schedule.timezone)))

@@ -44,7 +44,6 @@ def directories_of(storage: Path) -> tuple[Path, ...]:
 
 
 def journal_of(storage: Path) -> Path:
-    """Return the path of the journal in a storage directory."""
     return storage / "journal.db"
 
 

@@ -49,7 +49,6 @@ class Uploads:
         self._settings, self._journal, self._workers = base.settings, base.journal, base.workers
         self._device, self._events, self._recorder = base.device, base.events, base.recorder
         self.pending = PendingUploads(base, in_line=self._is_in_line, give_up=self._give_up)
-        """The pending uploads."""
         self._admission = Admission(base.settings)
         self._line: deque[_Entry] = deque()
         self.reports = UploadReports(base.journal, base.events)

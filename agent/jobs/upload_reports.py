@@ -22,7 +22,6 @@ class UploadReports:
         self._earlier = journal.uploads.all()
         """Uploads that an earlier run of the agent began, and whose ends have to be told."""
         self._percent: dict[int, int] = {}
-        """The percent of each group."""
 
     def begin(self, child: Child, info: dict[str, str]) -> None:
         """Tell that an upload begins: a group's next archive continues it, a newer group takes it over."""

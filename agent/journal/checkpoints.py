@@ -20,7 +20,6 @@ class Checkpoints(Table):
     """Checkpoints as the main thread sees them."""
 
     def of(self, owner: str) -> dict[str, str]:
-        """Return all checkpoints of `owner`."""
         return dict(self._database.read("SELECT key, value FROM checkpoints WHERE owner = ?", (owner,)))
 
     def keep(self, owner: str, key: str, value: str) -> None:

@@ -160,7 +160,6 @@ class Jobs:
     # The history
 
     def knows(self, job_id: str) -> bool:
-        """Return True for the id of a job that is kept."""
         return bool(self._database.read("SELECT 1 FROM jobs WHERE id = ?", (job_id,)))
 
     def ended_before(self, job_id: str | None) -> Iterator[JobRecord]:

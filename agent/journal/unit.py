@@ -28,8 +28,6 @@ def _stored(values: Values) -> Values:
 
 
 class Unit:
-    """One unit of work."""
-
     def __init__(self) -> None:
         self.failure: BaseException | None = None
         """The first error; after it the unit cannot be kept, even when a caller caught it."""
@@ -103,7 +101,6 @@ class Database:
                 return self._connection.execute(statement, _stored(values))
 
     def write_many(self, statement: str, rows: Iterable[Values]) -> None:
-        """Execute a statement once for each of `rows`."""
         with self.unit() as unit:
             self._begin(unit)
             with self._intact():

@@ -66,7 +66,6 @@ class Broker:
 
 
 def broker_of(settings: "Settings", client_id: str) -> Broker:
-    """Return the broker of the settings, for a client with this id."""
     return Broker(
         settings.broker.host,
         settings.broker.port,

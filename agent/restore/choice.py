@@ -160,7 +160,6 @@ class Choice:
     """The choice of a command, within the device's settings. An archive cannot change it."""
 
     roots: tuple[Root, ...]
-    """The roots that are restored."""
     data_sets: tuple[Root, ...] = ()
     """All roots of the data sets that `roots` belong to; empty for a directory."""
     wanted: Mapping[str, str] = field(default_factory=dict)

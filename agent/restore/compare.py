@@ -34,7 +34,6 @@ class OwnNames:
         self._identities = {identity(status) for status in found if is_directory(status)}
 
     def have(self, path: str, status: os.stat_result | None) -> bool:
-        """Return True when `path`, with this status, is one of them."""
         if path in self._names:
             return True
         return status is not None and is_directory(status) and identity(status) in self._identities

@@ -39,8 +39,6 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PendingFile(NamedTuple):
-    """A file that is to be made."""
-
     item: Item
     meta: Meta
 

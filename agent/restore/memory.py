@@ -103,12 +103,10 @@ def read_working(text: str | None) -> list[WorkingRoot]:
 
 
 def work_directory_of(target: Path, job_id: str) -> Path:
-    """Return the working directory of the restore `job_id` in a target."""
     return target / work_name(job_id)
 
 
 def work_name(job_id: str) -> str:
-    """Return the name of the working directory of the restore `job_id`."""
     if not job_id or "/" in job_id or "\0" in job_id or len(os.fsencode(job_id)) > 200:
         raise ValueError(f"not a job id that can be part of a file name: {job_id!r}")
     return PRIVATE_PREFIX + job_id

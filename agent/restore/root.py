@@ -97,7 +97,6 @@ class RestoreRoot:
     def unpacker(
         self, workspace: Workspace, survey: Survey, room: Room | None, token: CancelToken, progress: Progress
     ) -> Unpacker:
-        """Return the unpacker of the tree of `survey`."""
         return Unpacker(
             workspace,
             owner=self.options.owner,

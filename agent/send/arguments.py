@@ -26,7 +26,6 @@ class Order:
     correlation_id: str
     """Empty for operations that have none."""
     value: Mapping[str, Any] = field(repr=False)
-    """The value of the command."""
     destination: Mapping[str, str] | None = field(repr=False)
     """Options of the `start` that answers an upload request; None leaves the archive where it is."""
     request_id: str

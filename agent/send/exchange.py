@@ -40,8 +40,6 @@ class MessageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of an exchange, in words for people."""
-
     good: bool
     text: str
 

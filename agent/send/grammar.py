@@ -109,7 +109,6 @@ def _common() -> argparse.ArgumentParser:
 
 
 def _add_value(parser: argparse.ArgumentParser, operation: Operation) -> None:
-    """Add an argument for each member of the operation's value."""
     if "correlationId" in operation.fields:
         _add_id(parser, operation)
     if "options" in operation.fields:

@@ -36,7 +36,6 @@ class Display(Protocol):
 
 @contextmanager
 def display(*, as_json: bool) -> Iterator[Display]:
-    """Yield a display: JSON if asked for, else lines."""
     if as_json:
         yield Json()
         return

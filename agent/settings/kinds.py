@@ -49,8 +49,6 @@ class ValueKind:
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """The address of the MQTT broker."""
-
     host: str
     port: int
     tls: bool

@@ -24,7 +24,6 @@ _PREVIEW_BYTES = 600
 
 
 def upload_value(child: Child, *, in_line: bool) -> Mapping[str, Any]:
-    """Return a pending upload."""
     return {
         "id": child.child_id,
         "correlationId": child.parent_id,

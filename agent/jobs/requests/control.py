@@ -111,8 +111,6 @@ class FinalizeRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class _RequestById(Request):
-    """A request that has nothing but an id."""
-
     correlation_id: str = ""
 
     @classmethod

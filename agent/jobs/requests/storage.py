@@ -29,8 +29,6 @@ _SNAPSHOT = re.compile(r"[0-9a-f]{4,64}")
 
 @dataclass(frozen=True, slots=True)
 class RepositoryOptions:
-    """A repository at a destination."""
-
     prefix: str
     """Its directory, as the settings say it."""
     password: SecretStr
@@ -59,7 +57,6 @@ class StorageOptions:
         return key is None or key in self.options
 
     def facts(self) -> dict[str, str]:
-        """Return the facts for the history."""
         return {"store": self.store} if self.store else {}
 
 
