@@ -17,6 +17,7 @@ from agent.journal.notes import LAST_SUCCESS, Notes
 from agent.journal.unit import Database
 
 KEPT_JOBS = 1000
+_ENDED = f"state IN ('{State.FINISHED}', '{State.FAILED}')"
 _RECORD = "SELECT id, kind, correlation_id, started, ended, state, status_code, message, directory, facts"
 
 
@@ -165,17 +166,12 @@ class Jobs:
     def ended_before(self, job_id: str | None) -> Iterator[JobRecord]:
         """Return the jobs that ended, newest first; with `job_id`, those that began before that job."""
         earlier = " AND rowid < (SELECT rowid FROM jobs WHERE id = ?)" if job_id is not None else ""
-        return self._records(
-            f"state IN (?, ?){earlier} ORDER BY rowid DESC",
-            State.FINISHED, State.FAILED, *([job_id] if job_id is not None else []),
-        )  # fmt: skip
+        return self._records(f"{_ENDED}{earlier} ORDER BY rowid DESC", *([] if job_id is None else [job_id]))
 
     def ended_with_id(self, either_id: str) -> Iterator[JobRecord]:
         """Return the ended job with this id, then those with this correlation id, newest first."""
-        return self._records(
-            "state IN (?1, ?2) AND (id = ?3 OR correlation_id = ?3) ORDER BY id = ?3 DESC, rowid DESC",
-            State.FINISHED, State.FAILED, either_id,
-        )  # fmt: skip
+        condition = f"{_ENDED} AND (id = ?1 OR correlation_id = ?1) ORDER BY id = ?1 DESC, rowid DESC"
+        return self._records(condition, either_id)
 
     def ended_of(self, kind: Kind) -> Iterator[JobRecord]:
         """Return the ended jobs of a kind, oldest first."""
@@ -184,16 +180,13 @@ class Jobs:
     def rows_of(self, kind: Kind, started: str | None = None) -> Iterator[JobRow]:
         """Return the rows of `ended_of`, to be read elsewhere; with `started`, of jobs that began then."""
         then = "" if started is None else " AND started = ?"
-        return self._rows(f"kind = ? AND state IN (?, ?){then} ORDER BY rowid",
-                          kind, State.FINISHED, State.FAILED,
-                          *([] if started is None else [started]))  # fmt: skip
+        values = [kind] if started is None else [kind, started]
+        return self._rows(f"{_ENDED} AND kind = ?{then} ORDER BY rowid", *values)
 
     def newest(self) -> Iterator[JobRecord]:
         """Return the last ended job of each kind, newest first."""
-        return self._records(
-            "rowid IN (SELECT max(rowid) FROM jobs WHERE state IN (?, ?) GROUP BY kind) ORDER BY rowid DESC",
-            State.FINISHED, State.FAILED,
-        )  # fmt: skip
+        latest = f"rowid IN (SELECT max(rowid) FROM jobs WHERE {_ENDED} GROUP BY kind)"  # noqa: S608 (ours)
+        return self._records(f"{latest} ORDER BY rowid DESC")
 
     def fact(self, job_id: str, name: str) -> Any:
         """Return a fact of a job; None when it has none."""
@@ -202,12 +195,11 @@ class Jobs:
 
     def last_scheduled(self, schedule: str, store: str = "") -> JobRecord | None:
         """Return the newest ended backup of a schedule, at any of its stores when none is named."""
-        found = self._records(
-            "state IN (?1, ?2) AND json_extract(facts, '$.schedule') = ?3"
-            " AND (?4 = '' OR json_extract(facts, '$.store') = ?4) ORDER BY rowid DESC LIMIT 1",
-            State.FINISHED, State.FAILED, schedule, store,
-        )  # fmt: skip
-        return next(found, None)
+        condition = (
+            f"{_ENDED} AND json_extract(facts, '$.schedule') = ?1"
+            " AND (?2 = '' OR json_extract(facts, '$.store') = ?2) ORDER BY rowid DESC LIMIT 1"
+        )
+        return next(self._records(condition, schedule, store), None)
 
     def last_size(self, fact: str, directory: Path | None = None) -> int | None:
         """Return a fact in bytes of the last good backup that has it, of this directory or of any."""
