@@ -74,15 +74,11 @@ def adopt(journal: Journal, proofs: "Iterable[Proof]") -> None:
         log.warning("restore found that is not in the journal", job=job.id, dir=str(first.directory))
 
 
-def _is_private(name: str) -> bool:
-    return name.startswith(PRIVATE_PREFIX)
-
-
 def _working_in(directory: Path) -> Iterator[str]:
     try:
         fd = open_resolved(directory)
         try:
-            for name in filter(_is_private, os.listdir(fd)):
+            for name in [name for name in os.listdir(fd) if name.startswith(PRIVATE_PREFIX)]:
                 if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                     yield name
         finally:

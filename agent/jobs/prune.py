@@ -106,21 +106,18 @@ class Prunes:
         if not self.idle:
             raise Refused(Reason.BUSY, "old archives are being removed right now")
 
-        def say(done: "Sequence[Pruned]", *, running: bool = False) -> None:
-            answered.cancel()
-            tell({"dryRun": request.dry_run, "running": running, "places": [asdict(each) for each in done]})
+        answered: list[bool] = []
 
-        def told(done: "Sequence[Pruned]") -> None:
-            if not late:
-                say(done)
+        def answer(done: "Sequence[Pruned]", *, running: bool = False) -> None:
+            if not answered:
+                answered.append(True)
+                timer.cancel()
+                tell(
+                    {"dryRun": request.dry_run, "running": running, "places": [asdict(each) for each in done]}
+                )
 
-        def give_up_waiting() -> None:
-            late.append(True)
-            say([], running=True)
-
-        late: list[bool] = []
-        self._start(dry_run=request.dry_run, told=told)
-        answered = self._mailbox.call_later(ANSWER_WITHIN_S, give_up_waiting)
+        self._start(dry_run=request.dry_run, told=answer)
+        timer = self._mailbox.call_later(ANSWER_WITHIN_S, partial(answer, [], running=True))
 
     def _start(self, *, dry_run: bool, told: TellPruned) -> None:
         from agent.save.pruning import PruneOrder

@@ -11,10 +11,10 @@ from typing import BinaryIO
 from agent.base.errors import disk_errors
 from agent.base.text import readable
 from agent.restore.compare import OPEN, Goes, OwnNames, is_beside_database
-from agent.restore.directories import DirectoryEntry, Tree, is_directory, names_in
+from agent.restore.directories import DirectoryEntry, is_directory, names_in
 from agent.restore.disk import close_down, is_closed, open_up
 from agent.restore.metadata import xattrs_of
-from agent.restore.workspace import NEW, Workspace
+from agent.restore.workspace import Workspace
 from agent.transfer.cancel import CancelToken
 
 NAMED = 20
@@ -59,8 +59,7 @@ class Differences:
     ) -> None:
         """`goes` and `own` as for `Comparison`."""
         self._workspace, self._goes, self._token = workspace, goes, token
-        self._new, self._old = Tree(workspace.work_fd), Tree(workspace.root_fd)
-        self._own = OwnNames(workspace.target, own)
+        self._old, self._own = workspace.target, OwnNames(workspace.target, own)
         self._waiting: list[tuple[str, _Side]] = []
         self._opened: list[tuple[str, int]] = []
         self._found = Difference()
@@ -76,16 +75,15 @@ class Differences:
         finally:
             # `commit` takes the modes of directories from the disk; children come first.
             for path, mode in reversed(self._opened):
-                close_down(self._new_place(path), mode)
-            self._new.close()
-            self._old.close()
+                close_down(self._workspace.new_place(path), mode)
         return self._found
 
     def _directory(self, path: str, side: _Side) -> None:
         new = set(self._new_names(path)) if side in (_Side.BOTH, _Side.NEW) else set()
         old = set(self._old_names(path)) if side is not _Side.NEW else set()
         if side is _Side.BOTH and path and is_directory(self._old.stat(path)):
-            self._found.changed += self._new_xattrs(path) != xattrs_of(self._old.directory(path))
+            new_xattrs = xattrs_of(self._workspace.new_directory(path))
+            self._found.changed += new_xattrs != xattrs_of(self._old.directory(path))
         for name in sorted(new | old):
             self._token.check()
             its_path = f"{path}/{name}" if path else name
@@ -99,19 +97,17 @@ class Differences:
 
     def _is_surplus(self, path: str, new: set[str]) -> bool:
         parent, _, name = path.rpartition("/")
-        new_fd = self._new.directory(f"{NEW}/{parent}" if parent else NEW)
-        if is_beside_database(name, new, new_fd):
+        if is_beside_database(name, new, self._workspace.new_directory(parent)):
             return True
         if self._goes is None:
             return False
         return self._goes(path, is_directory(self._old.stat(path)))
 
     def _new_names(self, path: str) -> Iterator[str]:
-        destination = self._new_place(path)
-        mode = open_up(destination)
+        mode = open_up(self._workspace.new_place(path))
         if mode is not None and is_closed(mode):
             self._opened.append((path, mode))
-        yield from names_in(self._new.directory(f"{NEW}/{path}" if path else NEW))
+        yield from names_in(self._workspace.new_directory(path))
 
     def _old_names(self, path: str) -> Iterator[str]:
         try:
@@ -122,14 +118,8 @@ class Differences:
             if path or name != self._workspace.name:
                 yield name
 
-    def _new_xattrs(self, path: str) -> dict[str, bytes]:
-        return xattrs_of(self._new.directory(f"{NEW}/{path}"))
-
-    def _new_place(self, path: str) -> DirectoryEntry:
-        return self._new.parent(f"{NEW}/{path}" if path else NEW)
-
     def _only_new(self, path: str) -> None:
-        status = _status(self._new_place(path))
+        status = _status(self._workspace.new_place(path))
         self._found.added += 1
         self._count_bytes(status)
         if stat.S_ISDIR(status.st_mode):
@@ -164,7 +154,7 @@ class Differences:
         if old_status is None:
             self._only_new(path)
             return
-        new, old = self._new_place(path), self._old.parent(path)
+        new, old = self._workspace.new_place(path), self._old.parent(path)
         new_status = _status(new)
         both_directories = stat.S_ISDIR(new_status.st_mode) and stat.S_ISDIR(old_status.st_mode)
         if both_directories and not self._own.have(path, old_status):

@@ -81,7 +81,7 @@ class Workspace:
 
     def new_place(self, path: str) -> DirectoryEntry:
         """Return the place of the unpacked `path`, as `Tree.parent`."""
-        return self._new.parent(f"{NEW}/{path}")
+        return self._new.parent(f"{NEW}/{path}" if path else NEW)
 
     def undo_place(self, number: int) -> DirectoryEntry:
         return self._undo.parent(f"{UNDO}/{number:010}")
