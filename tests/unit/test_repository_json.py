@@ -1,7 +1,7 @@
 """Large JSON is read in pieces: any cut between them gives what the whole gives."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.errors import RepositoryBroken
-from agent.formats.repository.json_stream import items_of
+from agent.formats.repository.json_stream import items_in_parts, items_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -37,6 +37,33 @@ def test_a_list_comes_back_however_it_was_cut(
     value = {**others, "nodes": values}
     text = json.dumps(value, ensure_ascii=not is_spaced, indent=1 if is_spaced else None)
     assert [*items_of(cut(text.encode("utf-8", "surrogatepass"), places), "nodes")] == values
+
+
+@given(
+    st.lists(st.tuples(JSON, st.lists(JSON, max_size=7), JSON), max_size=4),
+    st.lists(st.integers(0, 1 << 16), max_size=20),
+)
+def test_objects_with_a_long_list_come_in_parts(
+    objects: list[tuple[Any, list[Any], Any]], places: list[int]
+) -> None:
+    """The index of a pack with ten thousand blobs would take 10 MiB as a whole."""
+    values = [{"id": number, "a": a, "blobs": blobs, "z": z} for number, (a, blobs, z) in enumerate(objects)]
+    parts = [dict(part) | {"blobs": [*part["blobs"]]} for part in in_parts({"packs": values}, places)]
+    assert all(len(part["blobs"]) <= 2 for part in parts)
+    for value in values:
+        found = [part for part in parts if part["id"] == value["id"]]
+        assert [blob for part in found for blob in part["blobs"]] == value["blobs"]
+        assert all(part["a"] == value["a"] for part in found)
+
+
+def test_a_list_before_all_other_members_comes_in_one_part() -> None:
+    """No writer is known that does this; JSON allows it."""
+    value = {"blobs": [*range(7)], "id": 1}
+    assert [dict(part) for part in in_parts({"packs": [value]}, ())] == [value]
+
+
+def in_parts(value: dict[str, Any], places: Sequence[int]) -> Iterator[dict[str, Any]]:
+    return items_in_parts(cut(json.dumps(value).encode(), places), "packs", "blobs", 2)
 
 
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))

@@ -54,6 +54,17 @@ def test_everything_stays_when_nothing_is_unused(device: Device) -> None:
     assert sorted(device.objects.path.rglob("*")) == before
 
 
+def test_a_pack_of_many_blobs_stays_whole_in_the_new_index(device: Device, tmp_path: Path) -> None:
+    """An index is read in parts of 500 blobs."""
+    for number in range(1_100):
+        (source(device) / f"{number}").write_bytes(b"%d" % number)
+    first = device.save().id
+    (source(device) / "more").write_bytes(b"more")
+    device.save()
+    device.remove(first)
+    is_as_it_was(device, tmp_path / "restored")
+
+
 def test_a_damaged_repository_is_left_as_it_is(device: Device) -> None:
     """A remaining snapshot has lost a pack: the device must not remove more files that it may need."""
     first, *_ = with_three_snapshots(device)

@@ -10,13 +10,13 @@ from weakref import finalize
 
 from agent.base.errors import RepositoryBroken
 from agent.formats.repository.crypto import OVERHEAD_BYTES, Cryptor
-from agent.formats.repository.json_stream import items_of
+from agent.formats.repository.json_stream import items_in_parts
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.packs import Blob, id_in
 from agent.formats.repository.scratch import temporary_database
-from agent.formats.repository.unpacked import get_unpacked
+from agent.formats.repository.unpacked import unpacked_pieces
 
-_CACHE_KIB = 8 << 10
+_CACHE_KIB = 2 << 10
 _TABLES = (
     "CREATE TABLE packs (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     "CREATE TABLE named (file TEXT, pack INTEGER, PRIMARY KEY (file, pack)) WITHOUT ROWID",
@@ -34,6 +34,7 @@ MOST_BYTES = 32 << 20
 """The longest index that is read; writers end one at 8 MiB."""
 _MOST_BLOBS = 10_000_000
 """The most that are listed on the device's disk, in about 1 GiB."""
+_PART_BLOBS = 500
 _BLOB = "INSERT OR IGNORE INTO blobs (id, pack, at, length, plain) VALUES (?, ?, ?, ?, ?)"
 _NOTED = (
     "INSERT INTO needed VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET times = times + excluded.times,"
@@ -110,7 +111,7 @@ class BlobIndex:
         for name, _ in objects.list(Kind.INDEX):
             check()
             try:
-                index = get_unpacked(objects, cryptor, Kind.INDEX, name, MOST_BYTES)
+                index = unpacked_pieces(objects, cryptor, Kind.INDEX, name, MOST_BYTES)
             except RepositoryBroken as error:
                 self.damage = error
                 continue
@@ -205,10 +206,13 @@ def parts_of(place: Place) -> list[tuple[Block, int, int]]:
     return parts
 
 
-def packs_in(index: bytes) -> Iterator[tuple[str, list[Blob]]]:
-    """Yield the packs that an index names, each with its blobs. Raises `RepositoryBroken`."""
+def packs_in(index: Iterable[bytes]) -> Iterator[tuple[str, list[Blob]]]:
+    """Yield the packs that an index names, each with its blobs, or several times with some of them.
+
+    Raises `RepositoryBroken`.
+    """
     try:
-        for pack in items_of((index,), "packs"):
+        for pack in items_in_parts(index, "packs", "blobs", _PART_BLOBS):
             yield id_in(pack["id"]).hex(), [*map(_blob, pack["blobs"])]
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise RepositoryBroken("an index of the repository is damaged") from error

@@ -61,27 +61,25 @@ class Compressor:
 
 def decompressed(packed: Buffer, size_bytes: int) -> bytes:
     """Return content of a known size. Raises `RepositoryBroken` when it has another one or is damaged."""
-    content = _decompress(packed, size_bytes)
-    if len(content) != size_bytes:
-        raise RepositoryBroken("a part of the repository has not the size that its index says")
+    module = _required()
+    decompressor = module.ZstdDecompressor()
+    try:
+        content: bytes = decompressor.decompress(packed, size_bytes + 1)
+    except module.ZstdError as error:
+        raise _damaged() from error
+    if len(content) != size_bytes or not decompressor.eof:
+        raise _other_size()
     return content
 
 
 def decompressed_pieces(packed: Buffer, size_bytes: int) -> Iterator[bytes]:
     """Yield content of a known size in pieces. Raises `RepositoryBroken` as `decompressed`."""
-    module = _required()
-    decompressor, total, data = module.ZstdDecompressor(), 0, packed
-    try:
-        while not decompressor.eof:
-            piece: bytes = decompressor.decompress(data, _PIECE_BYTES)
-            data, total = b"", total + len(piece)
-            if total > size_bytes or (not piece and decompressor.needs_input):
-                break
-            yield piece
-    except module.ZstdError as error:
-        raise _damaged() from error
-    if total != size_bytes or not decompressor.eof:
-        raise RepositoryBroken("a part of the repository has not the size that its index says")
+    total = 0
+    for piece in _pieces(packed, size_bytes):
+        total += len(piece)
+        yield piece
+    if total != size_bytes:
+        raise _other_size()
 
 
 def unpacked_form(json: bytes) -> bytes:
@@ -90,25 +88,30 @@ def unpacked_form(json: bytes) -> bytes:
     return _UNPACKED_ZSTD + module.compress(json, LEVEL) if module else json
 
 
-def json_of(form: bytes, most_bytes: int) -> bytes:
-    """Return the JSON of an index, snapshot or lock; `RepositoryBroken` for more than `most_bytes`."""
+def json_pieces(form: bytes, most_bytes: int) -> Iterator[bytes]:
+    """Return the JSON of an index, snapshot or lock in pieces.
+
+    Raises `RepositoryBroken`; so do the pieces, for more than `most_bytes`.
+    """
     if form[:1] in (b"{", b"["):
-        return form
+        return iter((form,))
     if form[:1] != _UNPACKED_ZSTD:
         raise RepositoryBroken("a file of the repository has a form that this agent does not know")
-    return _decompress(memoryview(form)[1:], most_bytes)
+    return _pieces(memoryview(form)[1:], most_bytes)
 
 
-def _decompress(packed: Buffer, most_bytes: int) -> bytes:
+def _pieces(packed: Buffer, most_bytes: int) -> Iterator[bytes]:
     module = _required()
-    decompressor = module.ZstdDecompressor()
+    decompressor, total, data = module.ZstdDecompressor(), 0, packed
     try:
-        content: bytes = decompressor.decompress(packed, most_bytes + 1)
+        while not decompressor.eof:
+            piece: bytes = decompressor.decompress(data, _PIECE_BYTES)
+            data, total = b"", total + len(piece)
+            if total > most_bytes or (not piece and decompressor.needs_input):
+                raise _other_size()
+            yield piece
     except module.ZstdError as error:
         raise _damaged() from error
-    if len(content) > most_bytes or not decompressor.eof:
-        raise RepositoryBroken("a compressed part of the repository is larger than it may be, or was cut")
-    return content
 
 
 def _required() -> Any:
@@ -122,3 +125,7 @@ def _required() -> Any:
 
 def _damaged() -> RepositoryBroken:
     return RepositoryBroken("a compressed part of the repository is damaged")
+
+
+def _other_size() -> RepositoryBroken:
+    return RepositoryBroken("a compressed part of the repository has another size than it may have")

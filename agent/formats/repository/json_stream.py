@@ -23,26 +23,63 @@ def items_of(pieces: Iterable[bytes], name: str) -> Iterator[Any]:
     Raises `RepositoryBroken` for anything else, and what `pieces` raises.
     """
     text = _Text(pieces)
+    for member in _members(text):
+        if member == name and text.peek() == "[":
+            for _ in _places(text):
+                yield text.value()
+        else:
+            text.value()
+
+
+def items_in_parts(pieces: Iterable[bytes], name: str, inner: str, most: int) -> Iterator[dict[str, Any]]:
+    """Yield as `items_of` values that are objects, each once or in parts.
+
+    A part has at most `most` values of the list that is the member `inner`, and the members before it. A list
+    that comes first is in one part.
+    """
+    text = _Text(pieces)
+    for member in _members(text):
+        if member == name and text.peek() == "[":
+            for _ in _places(text):
+                yield from _parts(text, inner, most)
+        else:
+            text.value()
+
+
+def _parts(text: "_Text", inner: str, most: int) -> Iterator[dict[str, Any]]:
+    found: dict[str, Any] = {}
+    for member in _members(text):
+        if member != inner or text.peek() != "[":
+            found[member] = text.value()
+            continue
+        can_be_cut, values = bool(found), list[Any]()
+        found[member] = values
+        for _ in _places(text):
+            if can_be_cut and len(values) == most:
+                yield found
+                values.clear()
+            values.append(text.value())
+    yield found
+
+
+def _members(text: "_Text") -> Iterator[Any]:
+    """Yield the names in an object; the caller reads the value of each."""
     text.expect("{")
-    separator = "," if text.peek() != "}" else "}"
+    separator = "," if text.peek() != "}" else text.expect("}")
     while separator == ",":
         member = text.value()
         text.expect(":")
-        if member == name and text.peek() == "[":
-            yield from _values(text)
-        else:
-            text.value()
+        yield member
         separator = text.expect(",}")
 
 
-def _values(text: "_Text") -> Iterator[Any]:
+def _places(text: "_Text") -> Iterator[None]:
+    """Yield at each value of a list; the caller reads it."""
     text.expect("[")
-    if text.peek() == "]":
-        text.expect("]")
-        return
-    yield text.value()
-    while text.expect(",]") == ",":
-        yield text.value()
+    separator = "," if text.peek() != "]" else text.expect("]")
+    while separator == ",":
+        yield
+        separator = text.expect(",]")
 
 
 class _Text:

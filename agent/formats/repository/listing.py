@@ -13,7 +13,7 @@ from agent.base.errors import RepositoryBroken
 from agent.formats.base import DIR, FILE, LINK, Item
 from agent.formats.repository.scratch import temporary_database
 
-_CACHE_KIB = 4 << 10
+_CACHE_KIB = 1 << 10
 _MOST_BYTES = 1 << 30
 _PAGE = 500
 _KINDS = (FILE, DIR, LINK)

@@ -7,6 +7,8 @@ needs is in a pack that an index names. It works in rounds, because a full store
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, groupby
+from operator import itemgetter
 
 from agent.formats.base import Freed
 from agent.formats.repository.blob_index import MOST_BYTES, packs_in
@@ -16,7 +18,7 @@ from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.packs import ID_BYTES, Blob, Pack, encoded_indexes
 from agent.formats.repository.pending import PendingPacks
 from agent.formats.repository.reader import Reader
-from agent.formats.repository.unpacked import get_unpacked, put_unpacked
+from agent.formats.repository.unpacked import put_unpacked, unpacked_pieces
 from agent.formats.repository.usage import Plan, Usage
 from providers.errors import NoSpace as StoreFull
 
@@ -126,13 +128,12 @@ class Sweep:
         seen: set[bytes] = set()
         for file in old:
             self.go_on()
-            for name, blobs in packs_in(
-                get_unpacked(self.objects, self.cryptor, Kind.INDEX, file, MOST_BYTES)
-            ):
+            index = unpacked_pieces(self.objects, self.cryptor, Kind.INDEX, file, MOST_BYTES)
+            for name, parts in groupby(packs_in(index), itemgetter(0)):
                 pack_id = bytes.fromhex(name)
                 if pack_id not in seen and self.usage.stays(name):
                     seen.add(pack_id)
-                    yield name, blobs
+                    yield name, chain.from_iterable(blobs for _, blobs in parts)
 
     def _delete(self, kind: Kind, name: str) -> None:
         self.go_on()

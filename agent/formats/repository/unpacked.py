@@ -1,9 +1,10 @@
 """Indexes, snapshots and locks: JSON, compressed and encrypted, named by the SHA-256 of the stored bytes."""
 
 import hashlib
+from collections.abc import Iterator
 
 from agent.base.errors import RepositoryBroken
-from agent.formats.repository.compression import json_of, unpacked_form
+from agent.formats.repository.compression import json_pieces, unpacked_form
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.objects import Kind, Objects
 
@@ -23,7 +24,17 @@ def put_unpacked(objects: Objects, cryptor: Cryptor, kind: Kind, json: bytes) ->
 
 def get_unpacked(objects: Objects, cryptor: Cryptor, kind: Kind, name: str, most_bytes: int) -> bytes:
     """Return the JSON of a file, checked. Raises `RepositoryBroken` and StorageError."""
+    return b"".join(unpacked_pieces(objects, cryptor, kind, name, most_bytes))
+
+
+def unpacked_pieces(
+    objects: Objects, cryptor: Cryptor, kind: Kind, name: str, most_bytes: int
+) -> Iterator[bytes]:
+    """Return the JSON of a file in pieces, its stored form checked.
+
+    Raises as `get_unpacked`; so do the pieces, for more than `most_bytes`.
+    """
     stored = objects.get(kind, name, most_bytes)
     if hashlib.sha256(stored).hexdigest() != name:
         raise RepositoryBroken(f"the file {kind}/{name[:8]} of the repository is damaged")
-    return json_of(cryptor.decrypt(stored), most_bytes)
+    return json_pieces(cryptor.decrypt(stored), most_bytes)
