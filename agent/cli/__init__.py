@@ -37,8 +37,12 @@ class Subcommand:
 
     entry: str
     help: str
+    reads_archives: bool = False
+    """True for a command that opens archives itself, and needs what memory there is for that."""
 
     def __call__(self, argv: Sequence[str]) -> int:
+        if self.reads_archives:
+            spare_memory()
         module, function = self.entry.split(":")
         entry = getattr(importlib.import_module(module), function)
         return cast(Callable[[list[str]], int], entry)(list(argv))
@@ -71,8 +75,12 @@ SUBCOMMANDS = {
     "history": Subcommand("agent.cli.history:history", "list the jobs that ended, newest first"),
     "show": Subcommand("agent.cli.history:show", "show all that is known of one job"),
     "verify": Subcommand("agent.cli.jobs:verify", "check that an archive is whole; changes nothing"),
-    "inspect": Subcommand("agent.cli.inspect:inspect", "show the manifest and entries of an archive"),
-    "extract": Subcommand("agent.cli.inspect:extract", "write one file of an archive to standard output"),
+    "inspect": Subcommand(
+        "agent.cli.inspect:inspect", "show the manifest and entries of an archive", reads_archives=True
+    ),
+    "extract": Subcommand(
+        "agent.cli.inspect:extract", "write one file of an archive to standard output", reads_archives=True
+    ),
     "prune": Subcommand("agent.cli.archives:prune", "remove old archives now, as the agent does once a day"),
     "openapi": Subcommand("agent.cli.openapi:openapi", "print the description of the HTTP API"),
     "demo": Subcommand(
@@ -158,7 +166,7 @@ def run(argv: list[str]) -> int:
 
 
 def spare_memory() -> None:
-    """Import structlog without 8 MiB that no service uses: it imports all that it can work with.
+    """Import structlog without 8 MiB that no command uses: it imports all that it can work with.
 
     Providers that need these libraries find them.
     """

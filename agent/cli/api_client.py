@@ -5,13 +5,15 @@ import socket
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from agent.faces.unix_address import address
 from agent.send.options import UnusableOption
+
+if TYPE_CHECKING:  # a megabyte that a command which asks no agent does not need
+    from http.client import HTTPConnection, HTTPResponse
 
 ANSWER_TIMEOUT_S = 75.0
 """Longer than the agent takes for any answer, and than a stream of events is silent."""
@@ -43,7 +45,7 @@ class Event(NamedTuple):
 class Agent:
     """Each request has a connection of its own. Methods raise `AgentRefused` and `NotAnswered`."""
 
-    def __init__(self, connect: Callable[[], HTTPConnection], headers: Mapping[str, str]) -> None:
+    def __init__(self, connect: Callable[[], "HTTPConnection"], headers: Mapping[str, str]) -> None:
         """`connect` opens a connection. Raises `NotAnswered`."""
         self._connect, self._headers = connect, headers
 
@@ -78,8 +80,8 @@ class Agent:
             return answer
 
     def _answer(
-        self, connection: HTTPConnection, method: str, path: str, value: Value | None
-    ) -> HTTPResponse:
+        self, connection: "HTTPConnection", method: str, path: str, value: Value | None
+    ) -> "HTTPResponse":
         body = None if value is None else json.dumps(value).encode()
         headers = {**self._headers, **({"Content-Type": "application/json"} if body else {})}
         connection.request(method, f"/api/v1{path}", body, headers)
@@ -89,7 +91,7 @@ class Agent:
         return response
 
 
-def _piece(response: HTTPResponse) -> bytes:
+def _piece(response: "HTTPResponse") -> bytes:
     with _translated():
         return response.read(_PIECE_BYTES)
 
@@ -101,6 +103,8 @@ def in_path(text: str) -> str:
 
 def on_this_device(path: Path, storage: Path) -> Agent:
     """Return the agent that listens at the Unix socket `path`. Raises `NotAnswered` when there is none."""
+
+    from http.client import HTTPConnection
 
     def connect() -> HTTPConnection:
         connection = HTTPConnection("localhost", timeout=ANSWER_TIMEOUT_S)
@@ -132,7 +136,7 @@ def elsewhere(url: str, token_file: str | None, ca_file: str | None) -> Agent:
     if parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/") or parts.username:
         raise UnusableOption(f"--url '{url}' must be like https://device:8765")
 
-    def connect() -> HTTPConnection:
+    def connect() -> "HTTPConnection":
         connection = _plain_or_tls(parts.scheme, host, port, ca_file)
         try:
             connection.connect()
@@ -143,7 +147,9 @@ def elsewhere(url: str, token_file: str | None, ca_file: str | None) -> Agent:
     return Agent(connect, {"Authorization": f"Bearer {_token(token_file)}"} if token_file else {})
 
 
-def _plain_or_tls(scheme: str, host: str, port: int | None, ca_file: str | None) -> HTTPConnection:
+def _plain_or_tls(scheme: str, host: str, port: int | None, ca_file: str | None) -> "HTTPConnection":
+    from http.client import HTTPConnection, HTTPSConnection
+
     if scheme == "http":
         return HTTPConnection(host, port, timeout=ANSWER_TIMEOUT_S)
     import ssl
@@ -171,13 +177,15 @@ def _token(path: str) -> str:
 @contextmanager
 def _translated() -> Iterator[None]:
     """Raise `NotAnswered` for an answer that does not come, or is none."""
+    from http.client import HTTPException
+
     try:
         yield
     except (OSError, HTTPException, ValueError) as error:
         raise NotAnswered("the agent went away") from error
 
 
-def _reason(response: HTTPResponse) -> str:
+def _reason(response: "HTTPResponse") -> str:
     try:
         problem = json.loads(response.read(_MAX_ANSWER_BYTES))
         return str(problem["detail"])
@@ -185,7 +193,7 @@ def _reason(response: HTTPResponse) -> str:
         return f"the agent answers with status {response.status}"
 
 
-def _events(response: HTTPResponse) -> Iterator[Event]:
+def _events(response: "HTTPResponse") -> Iterator[Event]:
     """Yield events as they come. Raises `NotAnswered` at the end: a stream that is whole is left before."""
     with _translated():
         name, data = "", ""

@@ -203,6 +203,17 @@ print(failed, hasattr(asyncio, "nothing"), structlog.stdlib.asyncio is asyncio)
     assert run_python("-c", script) == "[] False True\n"
 
 
+@pytest.mark.parametrize("name", ["inspect", "extract"])
+def test_a_command_that_opens_archives_loads_nothing_that_it_does_not_need(name: str) -> None:
+    """Beside scrypt's 16 MiB and an index, they would take it past the 64 MiB that are promised."""
+    program = (
+        "import sys\nfrom agent.cli import main\n"
+        f"try: main([{name!r}, '--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'rich', 'greenlet', 'ssl', 'http.client', 'boto3'} & set(sys.modules)))"
+    )
+    assert run_python("-c", program).splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_every_command_has_its_entry(name: str) -> None:
     module, function = SUBCOMMANDS[name].entry.split(":")
