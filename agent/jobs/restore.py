@@ -88,6 +88,7 @@ class Restores:
         )
 
     def _order(self, request: RestoreRequest, job: Job, tools: Tools) -> "RestoreOrder":
+        from agent.restore.directories import missing
         from agent.restore.flow import RestoreOrder
 
         settings = self._settings
@@ -99,8 +100,9 @@ class Restores:
         within_s = request.confirm_within_s
         confirmation = None if deliver else self._confirmations.confirmation(job, tools, within_s)
         source = self._source(request, choice, delivered=deliver is not None)
+        made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
         return RestoreOrder(
-            self._target(job, choice, request.mode, confirmation),
+            self._target(job, dict(enumerate(choice.roots)), made, request.mode, confirmation),
             self._staging.download(job.id),
             destination,
             request.wanted.search(
@@ -114,12 +116,14 @@ class Restores:
         )
 
     def _target(
-        self, job: Job, choice: "Choice", mode: str, confirmation: "CommitConfirmed | None"
+        self,
+        job: Job,
+        roots: Mapping[int, Root],
+        made: list[Path],
+        mode: str,
+        confirmation: "CommitConfirmed | None",
     ) -> "RestoreTarget":
-        from agent.restore.directories import missing
-
-        made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
-        roots, own = dict(enumerate(choice.roots)), self._own.paths()
+        own = self._own.paths()
         return restore_target(self._settings, job, roots, made, mode, own=own, confirmation=confirmation)
 
     def _choice(self, job: Job, request: RestoreRequest, *, delivered: bool) -> "Choice":
@@ -166,14 +170,7 @@ class Restores:
         job, tools = note.job.finalized(datetime.now(UTC)), self._workers.tools()
         within_s = request.confirm_within_s or note.confirm_within_s
         confirmation = self._confirmations.confirmation(job, tools, within_s)
-        target = restore_target(
-            self._settings,
-            job,
-            *note.roots_and_made(),
-            note.mode,
-            own=self._own.paths(),
-            confirmation=confirmation,
-        )
+        target = self._target(job, *note.roots_and_made(), note.mode, confirmation)
         amount = Amount(**{fact.name: note.facts.get(fact.name, "") for fact in fields(Amount)})
 
         def record() -> None:

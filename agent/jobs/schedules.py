@@ -112,7 +112,7 @@ class Schedules:
         found = [limit] if (limit := self.periodic.frame.limit(success, now)) else []
         for name, ticks in self._by_clock.items():
             times = self._plan(self._base.settings.schedules[name]).times
-            begun = ticks.begun
+            begun = ticks.first.begun
             first = begun and times.after(max(success or begun, begun))
             if first and (second := times.after(first)):
                 found.append(second + GRACE)
@@ -121,7 +121,7 @@ class Schedules:
     @property
     def next_run(self) -> tuple[datetime, str] | None:
         """Return time and schedule of the next backup; None for none. Raises `JournalError`."""
-        due = ((ticks.next_due, name) for name, ticks in self._all.items())
+        due = ((ticks.first.next_due, name) for name, ticks in self._all.items())
         return min(((at, name) for at, name in due if at), default=None)
 
     def states(self) -> dict[str, ScheduleState]:

@@ -58,33 +58,25 @@ class Staging:
 
         Raises `StorageUnusable`, and OSError when the disk does not allow it.
         """
-        self.storage = storage
+        self.storage, self.journal = storage, journal_of(storage)
         _, self._backups, self._downloads, _ = directories = directories_of(storage)
         for directory in directories:
             _make_private(directory)
         # No command is acknowledged before the directory that keeps it is sure to be there again.
         sync_directory(storage)
         sync_directory(storage.parent)
-        self._lock = os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.lock = os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """The descriptor of the locked file, whose content the owner may use."""
         # The file may be removed under a running agent; then the directory still keeps a second one out.
         self._directory = os.open(storage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for descriptor in (self._directory, self._lock):
+            for descriptor in (self._directory, self.lock):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.close()
             raise StorageUnusable(
                 f"storage '{storage}' is in use by another agent: stop it, or set another 'storage'"
             ) from error
-
-    @property
-    def lock(self) -> int:
-        """Return the descriptor of the locked file, whose content the owner may use."""
-        return self._lock
-
-    @property
-    def journal(self) -> Path:
-        return journal_of(self.storage)
 
     def free_path(
         self,
@@ -172,7 +164,7 @@ class Staging:
                     (directory / name).unlink()
 
     def close(self) -> None:
-        os.close(self._lock)
+        os.close(self.lock)
         os.close(self._directory)
 
 

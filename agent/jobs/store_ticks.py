@@ -70,6 +70,8 @@ class StoreTicks:
             )
             for record, store in zip(records, schedule.store or ("",), strict=True)
         ]
+        self.first = self._ticks[0]
+        """The ticks at the first store: they are due when those at the others are."""
         for record, ticks in zip(records, self._ticks, strict=True):
             # Later: the job that has ended must not be in the way of one that is due now.
             record.ended = partial(base.mailbox.post, partial(self._job_ended, ticks))
@@ -90,20 +92,10 @@ class StoreTicks:
         if not any(record.read().attempt for record in self._records):
             self._staging.remove_shared(self._name)
 
-    @property
-    def next_due(self) -> datetime | None:
-        """Return the time of the next backup; None when none will come. Raises `JournalError`."""
-        return self._ticks[0].next_due
-
-    @property
-    def begun(self) -> datetime | None:
-        """Return the time from which on ticks count; None before the first look. Raises `JournalError`."""
-        return self._ticks[0].begun
-
     def state(self) -> ScheduleState:
         """Return how the schedule stands. Raises `JournalError`."""
         stores = {record.store: store_state(self._journal, self._name, record) for record in self._records}
-        return ScheduleState(self.next_due, stores)
+        return ScheduleState(self.first.next_due, stores)
 
     def begin(self) -> None:
         """Let ticks come from now on. Raises `JournalError`."""

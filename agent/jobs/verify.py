@@ -47,17 +47,11 @@ class Verifications:
         self._settings, self._journal, self._staging = base.settings, base.journal, base.staging
         self._device, self._runner, self._admission = base.device, runner, Admission(base.settings)
 
-    def drill(self, put_off: Action) -> Admitted:
-        """Admit the verification of the newest archive in the store `verify.store`. Raises `Refused`.
+    def verify(self, request: VerifyRequest, max_bytes: int = 0, put_off: Action = lambda: None) -> Admitted:
+        """Admit the verification of the archive that a restore would fetch. Raises `Refused`.
 
         `put_off` is called when the archive could not be reached: a later attempt may succeed.
         """
-        drill = self._settings.verify
-        request = VerifyRequest(source=store_storage(self._settings, drill.store))
-        return self.verify(request, drill.max_size, put_off)
-
-    def verify(self, request: VerifyRequest, max_bytes: int = 0, put_off: Action = lambda: None) -> Admitted:
-        """Admit the verification of the archive that a restore would fetch. Raises `Refused`."""
         from agent.restore.verify import VerifyOrder, verify
 
         settings = self._settings
@@ -128,7 +122,7 @@ class Drills:
         self, base: Foundation, verifications: Verifications, carry_out: Callable[[Admitted], None]
     ) -> None:
         """`carry_out` records an admitted job and begins it."""
-        self._verifications, self._carry_out = verifications, carry_out
+        self._settings, self._verifications, self._carry_out = base.settings, verifications, carry_out
         period = base.settings.verify.period
         self._recurring = (
             Recurring("verify", period, base.journal, base.mailbox, self.drill) if period else None
@@ -143,7 +137,9 @@ class Drills:
         """Begin a verification; return False when that is not possible now."""
         assert self._recurring
         try:
-            self._carry_out(self._verifications.drill(self._recurring.put_off))
+            request = VerifyRequest(source=store_storage(self._settings, self._settings.verify.store))
+            max_bytes, put_off = self._settings.verify.max_size, self._recurring.put_off
+            self._carry_out(self._verifications.verify(request, max_bytes, put_off))
         except Refused as error:
             log.info("periodic verification postponed", reason=error.message)
             return False
