@@ -8,11 +8,11 @@ import json
 import math
 import sys
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -26,24 +26,6 @@ from agent.send.progress import ProgressLine, percent_text, progress_text
 
 _PATIENCE_S = {Phase.ANSWER: ANSWER_TIMEOUT_S, Phase.REQUEST: 10, Phase.STATUS: 30}
 """These come soon or not at all; jobs and uploads take the time that they take."""
-
-
-class Display(Protocol):
-    def sent(self, command: OutgoingCommand) -> None: ...
-    def heard(self, kind: MessageKind, heard: Heard) -> None: ...
-    def ended(self, outcome: Ending) -> None: ...
-
-
-@contextmanager
-def display(*, as_json: bool) -> Iterator[Display]:
-    if as_json:
-        yield Json()
-        return
-    lines = Lines()
-    try:
-        yield lines
-    finally:
-        lines.close()
 
 
 def without_secrets(value: Any, secrets: Collection[str]) -> Any:
@@ -69,6 +51,9 @@ class Json:
 
     def ended(self, outcome: Ending) -> None:
         """Show nothing: the exit status tells a good ending, `complain` any other."""
+
+    def close(self) -> None:
+        """Leave nothing on the terminal."""
 
 
 class Lines:
@@ -97,6 +82,9 @@ class Lines:
     def _print(self, line: str) -> None:
         self._progress.clear()
         _write(printable(line))
+
+
+Display = Json | Lines
 
 
 def complain(text: str) -> None:
@@ -131,7 +119,7 @@ def talk(order: Order) -> int:
     # Its default prints to stdout, which belongs to the messages.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        with display(as_json=order.json) as shown:
+        with closing(Json() if order.json else Lines()) as shown:
             outcome = _outcome(order, shown)
             shown.ended(outcome)
     except BrokenPipeError:
