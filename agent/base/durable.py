@@ -1,15 +1,25 @@
-"""Private directories, files whose names outlast a power cut, and the removal of whole trees."""
+"""Private directories, files whose names outlast a power cut, the removal of whole trees, and descriptors."""
 
 import os
 import shutil
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from providers.directory import refuse_special
 
 _SHALLOW = 200
 """The levels that `shutil.rmtree` is given at a time."""
+
+
+@contextmanager
+def closing_fd(fd: int) -> Iterator[int]:
+    """Close the descriptor at the end of the block."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def make_directories(directory: Path, mode: int) -> None:
@@ -26,12 +36,9 @@ def replace_file(path: Path, text: str, mode: int) -> None:
 
     Raises OSError, also when something else than a regular file has the name.
     """
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as directory:
         replace_in(directory, path.name, text, mode, synced=True)
         os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def replace_in(directory: int, name: str, text: str, mode: int, *, synced: bool) -> None:
@@ -60,11 +67,8 @@ def replace_in(directory: int, name: str, text: str, mode: int, *, synced: bool)
 
 def sync_directory(directory: Path) -> None:
     """Make the names in `directory` durable, which only an fsync of the directory does. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_tree(directory: Path) -> None:

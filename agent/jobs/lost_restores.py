@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent.base.durable import closing_fd
 from agent.base.errors import JobError
 from agent.base.job import STOPPED, WORKING, Job, Kind, State
 from agent.base.roots import data_set_roots
@@ -76,13 +77,10 @@ def adopt(journal: Journal, proofs: "Iterable[Proof]") -> None:
 
 def _working_in(directory: Path) -> Iterator[str]:
     try:
-        fd = open_resolved(directory)
-        try:
+        with closing_fd(open_resolved(directory)) as fd:
             for name in [name for name in os.listdir(fd) if name.startswith(PRIVATE_PREFIX)]:
                 if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                     yield name
-        finally:
-            os.close(fd)
     except OSError:
         return  # it is not there, or not to be read
 

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from agent.base.durable import sync_directory
+from agent.base.durable import closing_fd, sync_directory
 
 _MIGRATIONS = (
     """
@@ -128,12 +128,9 @@ _DISK_OR_OTHERS = {
 
 def make_private(path: Path) -> None:
     """Make the file if it is missing, and set its mode to 0600; SQLite copies the mode to its other files."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with closing_fd(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as file:
         if os.fstat(file).st_mode & 0o077:
             os.fchmod(file, 0o600)
-    finally:
-        os.close(file)
 
 
 def is_corrupt(error: Exception) -> bool:

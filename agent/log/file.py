@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
 
-from agent.base.durable import make_directories
+from agent.base.durable import closing_fd, make_directories
 from providers.directory import open_resolved, refuse_special
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,8 @@ class RotatingLogFile(logging.FileHandler):
     def _open(self) -> TextIOWrapper:
         # A pipe of this name would be waited for without O_NONBLOCK.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        directory = open_resolved(self._directory, os.O_PATH)
-        try:
+        with closing_fd(open_resolved(self._directory, os.O_PATH)) as directory:
             file = os.open(os.path.basename(self.baseFilename), flags, 0o640, dir_fd=directory)
-        finally:
-            os.close(directory)
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
             raise FileExistsError(errno.EEXIST, "what is there is no regular file", self.baseFilename)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+from agent.base.durable import closing_fd
 from agent.base.errors import ArchiveError, disk_errors
 from agent.base.identity import FileIdentity, identity, open_parent
 from agent.base.text import readable
@@ -202,21 +203,14 @@ def make_target(path: Path) -> list[Path]:
 
 
 def _make(path: Path, mode: int) -> None:
-    parent_fd = open_resolved(path.parent)
-    try:
+    with closing_fd(open_resolved(path.parent)) as parent_fd:
         os.mkdir(path.name, mode, dir_fd=parent_fd)
         os.fsync(parent_fd)
-    finally:
-        os.close(parent_fd)
 
 
 def remove_made(paths: Iterable[Path]) -> None:
     """Remove the directories that are empty, innermost first, durably, following no link; others stay."""
     for path in sorted(paths, key=lambda path: len(path.parts), reverse=True):
-        with suppress(OSError):
-            parent_fd = open_resolved(path.parent)
-            try:
-                os.rmdir(path.name, dir_fd=parent_fd)
-                os.fsync(parent_fd)
-            finally:
-                os.close(parent_fd)
+        with suppress(OSError), closing_fd(open_resolved(path.parent)) as parent_fd:
+            os.rmdir(path.name, dir_fd=parent_fd)
+            os.fsync(parent_fd)

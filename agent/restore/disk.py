@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from agent.base.durable import closing_fd
 from agent.restore.directories import DirectoryEntry, mark, names_in, open_directory
 from agent.restore.metadata import set_mode
 
@@ -48,8 +49,7 @@ def open_up(destination: DirectoryEntry) -> int | None:
 
     Raises OSError when nothing is there. Another user's directory stays as it is.
     """
-    fd = mark(destination)
-    try:
+    with closing_fd(mark(destination)) as fd:
         status = os.fstat(fd)
         if not stat.S_ISDIR(status.st_mode):
             return None
@@ -57,18 +57,13 @@ def open_up(destination: DirectoryEntry) -> int | None:
         if is_closed(mode):
             set_mode(by_descriptor(fd), mode | stat.S_IRWXU)
         return mode
-    finally:
-        os.close(fd)
 
 
 def close_down(destination: DirectoryEntry, mode: int) -> None:
     """Give a directory this mode, following no link. Raises OSError when nothing is there."""
-    fd = mark(destination)
-    try:
+    with closing_fd(mark(destination)) as fd:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             set_mode(by_descriptor(fd), mode)
-    finally:
-        os.close(fd)
 
 
 def is_closed(mode: int) -> bool:
@@ -159,14 +154,11 @@ def _unlinked(destination: DirectoryEntry) -> bool:
 def _dissolve(destination: DirectoryEntry, check: Callable[[], None]) -> None:
     pool_fd, name = destination
     open_up(destination)
-    fd = open_directory(name, pool_fd)
-    try:
+    with closing_fd(open_directory(name, pool_fd)) as fd:
         # The order of names is most often the order of making: a third faster on ext4.
         for child in _directories_left(fd, sorted(names_in(fd)), check):
             status = os.stat(child, dir_fd=fd, follow_symlinks=False)
             open_up((fd, child))
             # No other directory in the pool has this inode number, so the name is free.
             _rename((fd, child), (pool_fd, f"inode-{status.st_ino}"))
-    finally:
-        os.close(fd)
     os.rmdir(name, dir_fd=pool_fd)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agent.base.durable import closing_fd
 from agent.base.errors import NoSpace, WorkGone, disk_errors
 from agent.base.identity import below
 from agent.base.mounts import is_layered, keeps_inodes, mounts_below
@@ -141,12 +142,9 @@ class RestoreRoot:
         )
 
     def _check_space(self, tree: SavedTree, survey: Survey, token: CancelToken) -> bool:
-        root_fd = open_resolved(self.directory)
-        try:
+        with closing_fd(open_resolved(self.directory)) as root_fd:
             block_bytes = os.statvfs(root_fd).f_frsize
             return is_tight(tree, survey, self._room(root_fd), block_bytes, token.check)
-        finally:
-            os.close(root_fd)
 
     def _room(self, root_fd: int) -> Room:
         return Room(root_fd, f"the target '{self._shown}'", self.options.reserve_bytes, NoSpace)

@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 from threading import Lock
 from typing import IO
 
+from agent.base.durable import closing_fd
 from agent.formats.base import DIR, LINK, Item, SavedTree
 from agent.formats.names import bad_entry
 from agent.restore.directories import Tree, is_directory, mark, open_directory
@@ -247,11 +248,8 @@ class Unpacker:
         return meta
 
     def _old_xattrs(self, path: str) -> dict[str, bytes]:
-        fd = mark(self._target.parent(path))
-        try:
+        with closing_fd(mark(self._target.parent(path))) as fd:
             return xattrs_of(by_descriptor(fd))
-        finally:
-            os.close(fd)
 
 
 class _PendingDirectories:
