@@ -29,6 +29,8 @@ def resolve(requested: str | None, configured: str | None, mode: AccessMode, mus
     scope = _resolved(configured, "dir") if configured else None
     if requested:
         shown = _shown("backup.dir", requested)
+        if len(requested) > _LONGEST_PATH_BYTES:  # before each of its parts costs time
+            raise _too_long(shown)
         path = _resolved_in_scope(requested, shown, configured, scope, mode)
     elif configured and scope:
         path, shown = scope, _shown("dir", configured)
@@ -73,14 +75,18 @@ def _resolved(value: str, key: str) -> Path:
     except UnicodeEncodeError as error:
         raise AccessForbidden(f"{shown} is no valid text") from error
     if len(raw) > _LONGEST_PATH_BYTES or any(len(part) > 255 for part in raw.split(b"/")):
-        raise AccessForbidden(
-            f"{shown} is too long: {_LONGEST_PATH_BYTES} bytes, 255 between slashes, are possible"
-        )
+        raise _too_long(shown)
     _refuse_loop(value, shown)
     try:
         return Path(os.path.realpath(value))
     except OSError as error:  # a link of /proc, for example, that leads to nothing with a name
         raise _unusable(shown, error) from error
+
+
+def _too_long(shown: str) -> AccessForbidden:
+    return AccessForbidden(
+        f"{shown} is too long: {_LONGEST_PATH_BYTES} bytes, 255 between slashes, are possible"
+    )
 
 
 def _refuse_loop(value: str, shown: str) -> None:

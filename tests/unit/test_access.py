@@ -141,6 +141,14 @@ def test_what_cannot_be_a_path_has_a_sentence_of_its_own(
     assert message.isprintable()
 
 
+@pytest.mark.parametrize("mode", ["strict", "scoped", "lax"])
+def test_a_path_that_is_too_long_is_refused_before_its_parts_are_looked_at(
+    scope: Path, mode: AccessMode
+) -> None:
+    """120,000 parts kept the agent busy for seconds, and were told as a file server that does not answer."""
+    assert "is too long" in refusal("/" + "a/" * 2100, str(scope), mode)
+
+
 def test_loops_and_endless_chains_of_links_are_refused(scope: Path) -> None:
     (scope / "a").symlink_to("b")
     (scope / "b").symlink_to("a")
