@@ -158,8 +158,8 @@ class Ground(CraftedRepository):
             "config": cryptor.encrypt(documents["config"]),
         }
         for kind in ("snapshots", "index"):
-            name, stored = encoded(cryptor, documents[kind])
-            objects[f"{kind}/{name}"] = stored
+            name, encrypted = encoded(cryptor, documents[kind])
+            objects[f"{kind}/{name}"] = bytes(encrypted)
         return self._packs.stored | objects
 
 

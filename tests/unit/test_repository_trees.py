@@ -13,6 +13,9 @@ from tests.support.acls import ACCESS, DEFAULT, acl
 from tests.support.repositories import Device
 from tests.support.trees import Dir, File, Link, Spec, make_tree, snapshot
 
+QCOW2 = b"QFI\xfb"
+"""The beginning of a disk image, which is cut every 64 KiB."""
+
 
 def attributes(root: Path) -> dict[str, dict[str, bytes]]:
     """Return the extended attributes below `root`, ACLs among them."""
@@ -282,3 +285,24 @@ def test_equal_files_are_stored_once(tmp_path: Path) -> None:
     assert device.save().changes.added_bytes < 220_000
     assert device.objects.count(Kind.PACK) == 2
     device.check()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_file_with_thousands_of_chunks_comes_back_and_is_found_unmodified(
+    at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ids are held once, in parts on the disk; `at_once`, the state gives all of the directory."""
+    if not at_once:
+        monkeypatch.setattr(tree, "WHOLE_DIRECTORY", 0)
+    source = make_tree(tmp_path / "source", {"other": File(b"x"), "image": File(QCOW2)})
+    os.truncate(source / "image", 160 << 20)
+    device = Device.at(tmp_path, Root("", source))
+    device.save()
+    assert device.save().changes.files_unmodified == 2
+    for size_bytes in (140 << 20, 1 << 20):
+        os.truncate(source / "image", size_bytes)
+        assert device.save().changes.files_changed == 1
+        (source / f"new beside {size_bytes}").touch()
+        assert device.save().changes.files_changed == 0
+    device.check()
+    assert snapshot(device.restored(tmp_path / "restored")) == snapshot(source)

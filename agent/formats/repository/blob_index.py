@@ -10,10 +10,10 @@ from weakref import finalize
 
 from agent.base.errors import RepositoryBroken
 from agent.formats.repository.crypto import OVERHEAD_BYTES, Cryptor
+from agent.formats.repository.databases import temporary_database
 from agent.formats.repository.json_stream import items_in_parts
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.packs import Blob, id_in
-from agent.formats.repository.scratch import temporary_database
 from agent.formats.repository.unpacked import unpacked_pieces
 
 _CACHE_KIB = 2 << 10

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from agent.formats.ordered import OrderedPool
-from agent.formats.repository.compression import Compressor
+from agent.formats.repository.compression import Compressor, compressed_pieces, zstd
 from agent.formats.repository.crypto import Buffer, Cryptor, Keys
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.packs import Pack
@@ -115,10 +115,8 @@ class BlobWriter:
             self._add((True, tree_id, b"".join(pieces)))
             return
         self.added.plain_bytes += size_bytes
-        tools = self._tools
-        compressed = tools.compressor.stream(pieces, size_bytes)
-        plain_bytes = size_bytes if tools.compressor.available else 0
-        self._trees.add_pieces(tree_id, compressed, plain_bytes, tools.cryptor)
+        compressed = compressed_pieces(pieces, size_bytes)
+        self._trees.add_pieces(tree_id, compressed, size_bytes if zstd() else 0, self._tools.cryptor)
         self._store_full()
 
     def finish(self) -> None:
@@ -129,6 +127,8 @@ class BlobWriter:
             if pack.blobs:
                 self._begin_to_store(pack)
         self._settle()
+        # The indexes that are made now need the memory.
+        self._data, self._trees = Pack(trees=False), Pack(trees=True)
 
     def refresh(self) -> None:
         """Keep the lock fresh. Raises what storing a pack has raised meanwhile."""
@@ -218,18 +218,20 @@ class BlobWriter:
             self._pack_bytes = min(self._pack_bytes * 2, PACK_BYTES)
 
 
-def pieces_of(nodes: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the JSON of a tree with these nodes in pieces of some size."""
-    parts, size_bytes, comma = [b'{"nodes":['], 0, b""
-    for node in nodes:
-        parts.append(comma + node)
-        comma = b","
-        size_bytes += len(node)
+def pieces_of(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the JSON of a tree in pieces of some size. `parts` are those of its nodes, from `node_parts`."""
+    piece, size_bytes, comma = [b'{"nodes":['], 0, b""
+    for part in parts:
+        if part.startswith(b"{"):
+            piece.append(comma)
+            comma = b","
+        piece.append(part)
+        size_bytes += len(part)
         if size_bytes >= _PIECE_BYTES:
-            yield b"".join(parts)
-            parts, size_bytes = [], 0
-    parts.append(b"]}\n")
-    yield b"".join(parts)
+            yield b"".join(piece)
+            piece, size_bytes = [], 0
+    piece.append(b"]}\n")
+    yield b"".join(piece)
 
 
 def id_of(pieces: Iterable[bytes]) -> tuple[bytes, int]:

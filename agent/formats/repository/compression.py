@@ -1,7 +1,7 @@
 """Zstandard, where there is a wheel of it; elsewhere content is stored as it is, which every reader takes."""
 
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -32,8 +32,8 @@ class Compressor:
     """Compresses contents, each by itself. Used by one thread."""
 
     def __init__(self) -> None:
-        self._zstd = zstd()
-        self._compressor = self._zstd.ZstdCompressor(level=LEVEL) if self._zstd else None
+        module = zstd()
+        self._compressor = module.ZstdCompressor(level=LEVEL) if module else None
 
     def compressed(self, content: Buffer) -> bytes | None:
         """Return the content compressed; None when that saves nothing, or where there is no zstd."""
@@ -42,21 +42,20 @@ class Compressor:
         packed: bytes = self._compressor.compress(content, self._compressor.FLUSH_FRAME)
         return packed if len(packed) < len(content) else None
 
-    def stream(self, pieces: Iterable[bytes], size_bytes: int) -> Generator[bytes, None, None]:
-        """Yield pieces with `size_bytes` together, compressed; as they are where there is no zstd."""
-        if self._zstd is None:
-            yield from pieces
-            return
-        compressor = self._zstd.ZstdCompressor(level=LEVEL)
-        compressor.set_pledged_input_size(size_bytes)
-        for piece in pieces:
-            if packed := compressor.compress(piece):
-                yield packed
-        yield compressor.flush()
 
-    @property
-    def available(self) -> bool:
-        return self._zstd is not None
+def compressed_pieces(pieces: Iterable[bytes], size_bytes: int) -> Generator[bytes, None, None]:
+    """Yield pieces with `size_bytes` together, compressed; as they are where there is no zstd."""
+    module = zstd()
+    if module is None:
+        yield from pieces
+        return
+    # One of its own: the memory of a compressor grows with the content.
+    compressor = module.ZstdCompressor(level=LEVEL)
+    compressor.set_pledged_input_size(size_bytes)
+    for piece in pieces:
+        if packed := compressor.compress(piece):
+            yield packed
+    yield compressor.flush()
 
 
 def decompressed(packed: Buffer, size_bytes: int) -> bytes:
@@ -82,10 +81,11 @@ def decompressed_pieces(packed: Buffer, size_bytes: int) -> Iterator[bytes]:
         raise _other_size()
 
 
-def unpacked_form(json: bytes) -> bytes:
-    """Return the form in which an index, snapshot or lock is encrypted."""
-    module = zstd()
-    return _UNPACKED_ZSTD + module.compress(json, LEVEL) if module else json
+def unpacked_form(json: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the form in which an index, snapshot or lock is encrypted, from the pieces of its JSON."""
+    if zstd():
+        yield _UNPACKED_ZSTD
+    yield from compressed_pieces(json, sum(map(len, json)))
 
 
 def json_pieces(form: bytes, most_bytes: int) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from agent.formats.base import Entry, read_whole
 from agent.formats.repository.blobs import BlobWriter
 from agent.formats.repository.chunker import SMALLEST_BYTES, Chunker, FileKind, kind_of
 from agent.formats.repository.crypto import Buffer
+from agent.formats.repository.packs import Ids
 from agent.formats.repository.state import Known, State
 from agent.formats.walk_report import Report, reason_of
 from agent.transfer.context import Context
@@ -19,7 +20,7 @@ _HEAD_BYTES = 512
 class Content(NamedTuple):
     """The content of a file that was read."""
 
-    ids: bytes
+    ids: Ids
     """The ids of its chunks, one after the other."""
     size_bytes: int
     kind: int
@@ -42,11 +43,11 @@ class Contents:
         """
         before = known.kind if known else FileKind.NONE
         small = entry.stat.st_size <= SMALLEST_BYTES
-        ids: list[bytes] = []
+        ids = bytearray()
         try:
             content = self._small(entry, before) if small else self._large(entry, before, ids)
         except OSError as error:
-            self.state.unuse(b"".join(ids))
+            self.state.unuse(bytes(ids))
             self.report.skip(entry.name, reason_of(error))
             return None
         if known:
@@ -59,15 +60,15 @@ class Contents:
         ids = self._store(chunk) if chunk else b""
         return Content(ids, len(chunk), kind_of(chunk[:_HEAD_BYTES], before))
 
-    def _large(self, entry: Entry, before: int, ids: list[bytes]) -> Content:
+    def _large(self, entry: Entry, before: int, ids: bytearray) -> Content:
         reading = _Reading(entry.fd, entry.stat.st_size)
         kind = kind_of(os.pread(entry.fd, _HEAD_BYTES, 0), before)
         for chunk in self.chunker.chunks(reading.into, kind):
-            ids.append(self._store(chunk))
+            ids += self._store(chunk)
             self.context.token.check()
             self.blobs.refresh()
             self.context.progress(self.report.read_bytes)
-        return Content(b"".join(ids), reading.done_bytes, kind)
+        return Content(ids, reading.done_bytes, kind)
 
     def _store(self, chunk: Buffer) -> bytes:
         """Store a chunk that the repository has not; return its id."""

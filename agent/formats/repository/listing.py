@@ -11,7 +11,7 @@ from weakref import finalize
 
 from agent.base.errors import RepositoryBroken
 from agent.formats.base import DIR, FILE, LINK, Item
-from agent.formats.repository.scratch import temporary_database
+from agent.formats.repository.databases import temporary_database
 
 _CACHE_KIB = 1 << 10
 _MOST_BYTES = 1 << 30

@@ -7,7 +7,7 @@ are those of its `internal/restic/node.go`.
 import grp
 import pwd
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from os import stat_result
@@ -22,19 +22,23 @@ from agent.formats.repository.golang import (
     text_json,
     time_ns_text,
 )
-from agent.formats.repository.packs import ID_BYTES
+from agent.formats.repository.packs import ID_BYTES, Ids
 
 _NODE = b'{"name":%b,"type":"%b"%b,"mtime":"%b","atime":"%b","ctime":"%b","uid":%d,"gid":%d%b%b%b%b%b%b%b%b'
 _SIGNATURE = struct.Struct(">QqqQIIIQ")
+_PART_BYTES = ID_BYTES << 7
+"""The ids in one part of a long node: a file of 16 GiB has 17 MiB of them in its JSON."""
 
 
 class Node(NamedTuple):
+    """An entry of a directory."""
+
     name: bytes
     kind: EntryKind
     stat: stat_result
     xattrs: Mapping[str, bytes]
     target: bytes
-    content: bytes
+    content: Ids
     """The ids of its chunks, one after the other; for a directory, the id of its tree."""
     size_bytes: int
     """Bytes that were read."""
@@ -65,7 +69,21 @@ def signature_of(
     return _SIGNATURE.pack(inode, *times, size_bytes, mode, uid, gid, links) + _owners(uid, gid)
 
 
-def node_json(node: Node) -> bytes:
+def node_parts(node: Node) -> Iterable[bytes]:
+    """Return the JSON of a node in parts; only the first one begins with `{`."""
+    if len(node.content) <= _PART_BYTES:
+        return (_json(node, _content(node)),)
+    return _long_parts(node)
+
+
+def _long_parts(node: Node) -> Iterator[bytes]:
+    yield _json(node, b',"content":[')
+    for begin in range(0, len(node.content), _PART_BYTES):
+        yield (b"," if begin else b"") + _ids(node.content[begin : begin + _PART_BYTES])
+    yield b"]}"
+
+
+def _json(node: Node, content: bytes) -> bytes:
     status, kind = node.stat, node.kind
     mtime = ctime = time_ns_text(status.st_mtime_ns).encode()
     if status.st_ctime_ns != status.st_mtime_ns:
@@ -88,7 +106,7 @@ def node_json(node: Node) -> bytes:
         b',"links":%d' % links if links else b"",
         _target(node.target) if kind is LINK else b"",
         _attributes(node.xattrs) if node.xattrs else b"",
-        _content(node),
+        content,
     )
 
 
@@ -100,7 +118,7 @@ def _content(node: Node) -> bytes:
     return b',"content":null}'
 
 
-def _ids(content: bytes) -> bytes:
+def _ids(content: Ids) -> bytes:
     if len(content) == ID_BYTES:
         return b'"%b"' % content.hex().encode()
     return b'"%b"' % content.hex('"', -ID_BYTES).replace('"', '","').encode() if content else b""

@@ -13,6 +13,8 @@ from agent.base.errors import RepositoryBroken
 from agent.formats.repository.crypto import Buffer, Cryptor
 
 ID_BYTES = 32
+Ids = bytes | bytearray
+"""The ids of the chunks of a file, one after the other. Those of 16 GiB have 8 MiB: they are not copied."""
 DATA, TREE = 0, 1
 _COMPRESSED = 2
 """Added to the type of a compressed blob."""
@@ -124,28 +126,30 @@ def blobs_in(header: bytes) -> Iterator[Blob]:
 
 
 _FULL_BYTES = 3 << 20
-"""An index gets no further pack from this size on: memory has it several times. No pack adds 2 MiB."""
+"""An index gets no further pack from this size on: memory has all of it. No pack adds 2 MiB."""
+_HEAD, _END = b'{"packs":[', b"]}"
 
 
-def encoded_indexes(packs: Iterable[tuple[str, Iterable[Blob]]]) -> Iterator[tuple[list[str], bytes]]:
-    """Yield the JSON of as many indexes as the packs need, each with the names of its packs."""
+def encoded_indexes(packs: Iterable[tuple[str, Iterable[Blob]]]) -> Iterator[tuple[list[str], list[bytes]]]:
+    """Yield as many indexes as the packs need: the names of its packs, and its JSON in pieces.
+
+    The pieces are valid until the next index.
+    """
     names: list[str] = []
     parts: list[bytes] = []
     size_bytes = 0
     for name, blobs in packs:
         part = b'{"id":"%b","blobs":[%b]}' % (name.encode(), b",".join(map(_blob_json, blobs)))
         names.append(name)
-        parts.append(part)
+        parts += (b"," if parts else _HEAD, part)
         size_bytes += len(part)
         if size_bytes >= _FULL_BYTES:
-            yield names, _index_json(parts)
-            names, parts, size_bytes = [], [], 0
+            parts.append(_END)
+            yield names, parts
+            parts.clear()
+            names, size_bytes = [], 0
     if parts:
-        yield names, _index_json(parts)
-
-
-def _index_json(parts: list[bytes]) -> bytes:
-    return b'{"packs":[%b]}' % b",".join(parts)
+        yield names, [*parts, _END]
 
 
 def _blob_json(blob: Blob) -> bytes:

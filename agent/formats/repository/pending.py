@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from agent.formats.repository.databases import Database, opened
 from agent.formats.repository.packs import Blob, blobs_in
-from agent.formats.repository.state import Database, opened
 
 _CACHE_KIB = 1 << 10
 _SCHEMA = """

@@ -11,6 +11,7 @@ from agent.base.durable import make_directories
 from agent.base.errors import RepositoryBusy
 from agent.formats.base import DIR, Freed, Removal
 from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.databases import opened as opened_state
 from agent.formats.repository.keys import Opened
 from agent.formats.repository.lock import Lock
 from agent.formats.repository.objects import Kind, Objects
@@ -18,7 +19,6 @@ from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.pending import PendingPacks, locks_in, pending_in
 from agent.formats.repository.reader import Reader, snapshots
 from agent.formats.repository.session import in_use, state_errors
-from agent.formats.repository.state import opened as opened_state
 from agent.formats.repository.sweep import Sweep
 from agent.formats.repository.usage import Usage
 from providers.errors import AccessDenied

@@ -89,7 +89,7 @@ class _Rebuilding:
         self._check()
         self._state.keep(rows)
         for row in rows:
-            for key in [tree_key(row.content)] if row.child else ids_of(row.content):
+            for key in [tree_key(bytes(row.content))] if row.child else ids_of(bytes(row.content)):
                 self._state.use(key)
         rows.clear()
 

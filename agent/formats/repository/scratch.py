@@ -1,38 +1,16 @@
-"""Temporary databases, for the parts of a job that may be too large for memory."""
+"""The nodes of directories that are too large for memory, sorted on the disk."""
 
 import heapq
-import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from secrets import token_hex
+
+from agent.formats.repository.databases import temporary_database
 
 _CACHE_KIB = 1 << 10
 _BLOCKS = "CREATE TABLE blocks (number INTEGER PRIMARY KEY, content BLOB)"
-_BLOCK_NODES = 16
-"""Nodes in a block. While a directory is read, memory has a block of all that was put in at once."""
-
-
-def temporary_database(directory: Path, cache_kib: int, *tables: str) -> sqlite3.Connection:
-    """Return a database in the directory, for any threads in turn. Raises sqlite3.Error and OSError.
-
-    Its file has lost its name already, so it goes with the process at the latest. What a crash leaves in the
-    moment before ends in `.part`, and the next start removes it.
-    """
-    path = directory / f"{token_hex(8)}.part"
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        path.unlink(missing_ok=True)
-        for setting in (f"cache_size=-{cache_kib}", "journal_mode=OFF", "synchronous=OFF"):
-            database.execute(f"PRAGMA {setting}")
-        for table in tables:
-            database.execute(table)
-        database.execute("BEGIN")
-    except BaseException:
-        database.close()
-        raise
-    return database
+_BLOCK_BYTES = 4 << 10
+"""The usual size of a block. Memory has one of each time that something was put in, while that is read."""
 
 
 class Scratch:
@@ -52,18 +30,17 @@ class Scratch:
         """The blocks with sorted nodes, by directory."""
         self._end = 0
 
-    def add(self, directory: int, nodes: Iterable[tuple[bytes, bytes]]) -> None:
-        """Put in nodes of a directory: names, each with its JSON. Neither has a byte 0."""
-        ordered = sorted(nodes)
-        run = range(self._end, self._end + math.ceil(len(ordered) / _BLOCK_NODES))
-        self._opened().executemany(
-            "INSERT INTO blocks VALUES (?, ?)", zip(run, _blocks(ordered), strict=True)
-        )
+    def add(self, directory: int, parts: Iterable[tuple[bytes, bytes]]) -> None:
+        """Put in nodes of a directory by name: the name with each part of its JSON. Neither has a byte 0."""
+        blocks = enumerate(_blocks(parts), self._end)
+        added = self._opened().executemany("INSERT INTO blocks VALUES (?, ?)", blocks).rowcount
+        run = range(self._end, self._end + added)
         self._end = run.stop
         self._runs.setdefault(directory, []).append(run)
 
     def nodes(self, directory: int) -> Iterator[tuple[bytes, bytes]]:
-        yield from heapq.merge(*map(self._nodes, self._runs.get(directory, ())))
+        """Yield the parts of the nodes of a directory, sorted by name."""
+        yield from heapq.merge(*map(self._parts, self._runs.get(directory, ())))
 
     def remove(self, directory: int) -> None:
         for run in self._runs.pop(directory, ()):
@@ -75,11 +52,11 @@ class Scratch:
         if self._database:
             self._database.close()
 
-    def _nodes(self, run: range) -> Iterator[tuple[bytes, bytes]]:
+    def _parts(self, run: range) -> Iterator[tuple[bytes, bytes]]:
         query = "SELECT content FROM blocks WHERE number >= ? AND number < ? ORDER BY number"
         for (content,) in self._opened().execute(query, (run.start, run.stop)):
-            parts = iter(content.split(b"\0"))
-            yield from zip(parts, parts, strict=True)
+            both = iter(content.split(b"\0"))
+            yield from zip(both, both, strict=True)
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:
@@ -87,6 +64,13 @@ class Scratch:
         return self._database
 
 
-def _blocks(nodes: Sequence[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    for begin in range(0, len(nodes), _BLOCK_NODES):
-        yield b"\0".join(chain.from_iterable(nodes[begin : begin + _BLOCK_NODES]))
+def _blocks(parts: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    block, size_bytes = list[bytes](), 0
+    for part in parts:
+        block += part
+        size_bytes += len(part[1])
+        if size_bytes >= _BLOCK_BYTES:
+            yield b"\0".join(block)
+            block, size_bytes = [], 0
+    if block:
+        yield b"\0".join(block)

@@ -17,6 +17,7 @@ from agent.base.durable import make_directories, sync_directory
 from agent.base.errors import Cancelled, IoError, NoSpace, RepositoryBusy, disk_errors
 from agent.formats.manifest import Origin
 from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.databases import opened, remove_state
 from agent.formats.repository.identity import Finder
 from agent.formats.repository.keys import Opened
 from agent.formats.repository.lock import Lock
@@ -24,7 +25,7 @@ from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.paths import SnapshotPaths
 from agent.formats.repository.pending import PendingPacks, locks_in
 from agent.formats.repository.scratch import Scratch
-from agent.formats.repository.state import State, opened, remove_state
+from agent.formats.repository.state import State
 from providers.errors import StorageError
 
 log = structlog.get_logger(__name__)

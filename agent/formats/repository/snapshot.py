@@ -153,15 +153,15 @@ class _Job:
     def _put_indexes(self) -> None:
         pending = self._session.pending
         for names, json in encoded_indexes(pending.not_indexed()):
-            self._put(Kind.INDEX, json)
+            self._put(Kind.INDEX, *json)
             pending.indexed(names)
 
-    def _put(self, kind: Kind, json: bytes) -> str:
+    def _put(self, kind: Kind, *json: bytes) -> str:
         """Store an index or the snapshot while the lock holds; return its name."""
         found = self._session
         self._context.token.check()
         found.lock.refresh()
-        name, size_bytes = put_unpacked(found.objects, found.cryptor, kind, json)
+        name, size_bytes = put_unpacked(found.objects, found.cryptor, kind, *json)
         self._added_bytes += size_bytes
         try:
             found.lock.check()

@@ -6,23 +6,20 @@ part of that into memory, and on a full disk that ends the process.
 """
 
 import sqlite3
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import structlog
-
-from agent.base.durable import sync_directory
-from agent.formats.repository.packs import ids_of, tree_key
-
-log = structlog.get_logger(__name__)
+from agent.formats.repository.databases import Database
+from agent.formats.repository.packs import Ids, ids_of, tree_key
 
 ROOT = 1
 """The number of the directory `/`."""
-WHOLE_DIRECTORY = 1024
-"""A directory with at most so many entries is read at once."""
+WHOLE_DIRECTORY, _WHOLE_BYTES = 1024, 1 << 20
+"""A directory with at most so many entries, and so many bytes of ids, is read at once."""
+PART_BYTES = 1 << 16
+"""The ids in one row. Those of a large file go on in rows with its name, a byte 0 and a number."""
 _CACHE_KIB = 4 << 10
 _VERSION = 3
 _SCHEMA = """
@@ -54,37 +51,9 @@ class Row(NamedTuple):
     directory: int
     name: bytes
     signature: bytes
-    content: bytes
+    content: Ids
     child: int
     kind: int
-
-
-class Database(ABC):
-    """A database of the device's own, with facts by name. Used by one thread. Methods raise sqlite3.Error."""
-
-    def __init__(self, path: Path, cache_kib: int) -> None:
-        """Open or make the file. Raises sqlite3.DatabaseError for a damaged one."""
-        self._database = sqlite3.connect(path, isolation_level=None)
-        try:
-            self._database.execute(f"PRAGMA cache_size=-{cache_kib}")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._make_tables()
-        except BaseException:
-            self._database.close()
-            raise
-
-    @abstractmethod
-    def _make_tables(self) -> None:
-        """Make the tables, among them `facts`, unless they are there."""
-
-    def fact(self, name: str) -> str:
-        """Return a fact; "" for one that is not known."""
-        found = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return str(found[0]) if found else ""
-
-    def close(self) -> None:
-        """Close the file; what was not committed is undone."""
-        self._database.close()
 
 
 class State(Database):
@@ -121,25 +90,46 @@ class State(Database):
         found = self._database.execute(query, (directory,)).fetchone()
         return int(found[0]) if found else 0
 
-    def entries(self, directory: int) -> dict[bytes, Known]:
-        query = "SELECT name, signature, content, child, kind FROM entries WHERE directory = ?"
-        rows = self._database.execute(query, (directory,))
-        return {name: Known(seen, content, child, kind) for name, seen, content, child, kind in rows}
+    def entries(self, directory: int) -> dict[bytes, Known] | None:
+        """Return all entries of a directory, by name; None when they take too much memory."""
+        query = "SELECT name, signature, content, child, kind FROM entries WHERE directory = ? ORDER BY name"
+        found, size_bytes = dict[bytes, Known](), 0
+        for row, seen, content, child, kind in self._database.execute(query, (directory,)):
+            name = row.partition(b"\0")[0]
+            before = found[name].content if name in found else b""
+            found[name] = Known(seen, before + content, child, kind)
+            size_bytes += len(content)
+            if size_bytes > _WHOLE_BYTES:
+                return None
+        return found
 
     def entry(self, directory: int, name: bytes) -> Known | None:
         query = "SELECT signature, content, child, kind FROM entries WHERE directory = ? AND name = ?"
         found = self._database.execute(query, (directory, name)).fetchone()
-        return Known(found[0], found[1], found[2], found[3]) if found else None
+        if not found:
+            return None
+        signature, content, child, kind = found
+        if len(content) == PART_BYTES:
+            query = "SELECT content FROM entries WHERE directory = ? AND name >= ? AND name < ? ORDER BY name"
+            content = b"".join(part for (part,) in self._database.execute(query, _all_rows(directory, name)))
+        return Known(signature, content, child, kind)
 
     def names(self, directory: int) -> Iterator[bytes]:
         """Yield the names in a directory, sorted."""
         query = "SELECT name FROM entries WHERE directory = ? ORDER BY name"
         for (name,) in self._database.execute(query, (directory,)):
-            yield name
+            if b"\0" not in name:
+                yield name
 
     def keep(self, rows: Iterable[Row]) -> None:
-        """Remember entries, in place of those with these names."""
-        self._database.executemany("REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
+        """Remember entries, in place of those with these names that have at most `PART_BYTES` of ids."""
+        parts = chain.from_iterable(map(_parts, rows))
+        self._database.executemany("REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", parts)
+
+    def forget(self, directory: int, name: bytes) -> None:
+        """Forget an entry, whose blobs are given back elsewhere."""
+        statement = "DELETE FROM entries WHERE directory = ? AND name >= ? AND name < ?"
+        self._database.execute(statement, _all_rows(directory, name))
 
     def set_size(self, directory: int, entries: int) -> None:
         self._database.execute("REPLACE INTO directories VALUES (?, ?)", (directory, entries))
@@ -147,7 +137,7 @@ class State(Database):
     def drop(self, directory: int, name: bytes, known: Known) -> None:
         """Forget an entry, and all that is below it."""
         self._check()
-        self._database.execute("DELETE FROM entries WHERE directory = ? AND name = ?", (directory, name))
+        self.forget(directory, name)
         self.release(known)
 
     def release(self, known: Known) -> None:
@@ -213,29 +203,20 @@ class State(Database):
         return found
 
 
-Opened = TypeVar("Opened")
+def _parts(row: Row) -> Iterable[Row]:
+    """Return the rows of an entry. SQLite copies what is in a row twice, which is much for 8 MiB of ids."""
+    if len(row.content) <= PART_BYTES:
+        return (row,)
+    begins = range(0, len(row.content), PART_BYTES)
+    return (
+        row._replace(
+            name=row.name + (b"\0%08d" % begin if begin else b""),
+            content=row.content[begin : begin + PART_BYTES],
+        )
+        for begin in begins
+    )
 
 
-def opened(kind: Callable[[Path], Opened], path: Path) -> Opened:
-    """Open one of the device's own databases, or a new one in place of one that is damaged or unknown."""
-    try:
-        return kind(path)
-    except sqlite3.DatabaseError as error:
-        if not _is_damaged(error):
-            raise
-        log.warning("damaged state of a repository removed", path=str(path), error=str(error))
-        remove_state(path)
-        return kind(path)
-    finally:
-        sync_directory(path.parent)
-
-
-def remove_state(path: Path) -> None:
-    for end in ("", "-journal"):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + end).unlink()
-
-
-def _is_damaged(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+def _all_rows(directory: int, name: bytes) -> tuple[int, bytes, bytes]:
+    """Return a directory and the bounds of the names of an entry's rows: no name has a byte 0."""
+    return directory, name, name + b"\1"

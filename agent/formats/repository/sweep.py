@@ -111,7 +111,7 @@ class Sweep:
         old = self.usage.begin_going(packs)
         for names, json in encoded_indexes(self._named(old)):
             self.go_on()
-            file, _ = put_unpacked(self.objects, self.cryptor, Kind.INDEX, json)
+            file, _ = put_unpacked(self.objects, self.cryptor, Kind.INDEX, *json)
             self.pending.indexed(names)
             for name in names:
                 self.usage.add_pack(file, name)

@@ -7,53 +7,19 @@ the directory. A directory in which nothing has changed keeps its tree: no JSON 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from itertools import chain
 from os import stat_result
 
 from agent.base.errors import disk_errors
 from agent.formats.base import DIR
 from agent.formats.repository.blobs import BlobWriter, id_of, pieces_of
 from agent.formats.repository.chunker import FileKind
-from agent.formats.repository.node import Node, node_json, signature
+from agent.formats.repository.level import MOST_HELD, Compared, Level
+from agent.formats.repository.node import Node, node_parts, signature
 from agent.formats.repository.packs import tree_key
 from agent.formats.repository.paths import SnapshotPaths, base, parent
 from agent.formats.repository.scratch import Scratch
-from agent.formats.repository.state import ROOT, WHOLE_DIRECTORY, Known, Row, State
-
-MOST_HELD = 1024
-"""Nodes of all open directories that are kept in memory."""
-
-
-@dataclass(slots=True)
-class Level:
-    """A directory whose entries are still coming."""
-
-    path: bytes
-    stat: stat_result
-    xattrs: Mapping[str, bytes]
-    number: int
-    known: Known | None
-    """The directory in the last snapshot."""
-    before: int
-    """Entries that it had there."""
-    old: dict[bytes, Known] | None
-    """Those entries that have not come yet; None for a directory with too many."""
-    is_changed: bool = False
-    found: int = 0
-    """Entries that have come and were there before."""
-    count: int = 0
-    nodes: list[Node] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    spilled: bool = False
-
-
-@dataclass(slots=True)
-class Compared:
-    """Counts of files, or of directories, compared with the last snapshot."""
-
-    new: int = 0
-    changed: int = 0
-    unmodified: int = 0
+from agent.formats.repository.state import PART_BYTES, ROOT, WHOLE_DIRECTORY, Known, Row, State
 
 
 class Trees:
@@ -158,18 +124,20 @@ class Trees:
         level.count += 1
         if known is None or known != row[2:]:
             level.is_changed = True
+            if known and len(known.content) > PART_BYTES:
+                self._state.forget(level.number, row.name)
             level.rows.append(row)
-        level.nodes.append(node)
-        self._held += 1
+        self._held += level.hold(node)
         if self._held >= MOST_HELD:
             levels = [*self._fixed.values(), *self._stack]
-            self._spill(max(levels, key=lambda each: len(each.nodes)))
+            self._spill(max(levels, key=lambda each: each.held))
 
     def _spill(self, level: Level) -> None:
         """Move the nodes of a directory to the disk."""
-        self._scratch.add(level.number, ((node.name, node_json(node)) for node in level.nodes))
-        self._held -= len(level.nodes)
-        level.nodes.clear()
+        level.nodes.sort()
+        parts = ((node.name, part) for node in level.nodes for part in node_parts(node))
+        self._scratch.add(level.number, parts)
+        self._held -= level.let_go()
         level.spilled = True
         self._keep_rows(level)
 
@@ -189,7 +157,7 @@ class Trees:
         self._count(level)
         known = level.known
         tree_id = known.content if known and not level.is_changed else self._new_tree(level, known)
-        self._held -= len(level.nodes)
+        self._held -= level.let_go()
         if level.spilled:
             self._scratch.remove(level.number)
         return tree_id
@@ -215,8 +183,8 @@ class Trees:
         """Return a function that gives the JSON of a directory's tree in pieces, again and again."""
         if level.spilled:
             self._spill(level)
-            return lambda: pieces_of(json for _, json in self._scratch.nodes(level.number))
-        made = [*pieces_of(map(node_json, sorted(level.nodes)))]
+            return lambda: pieces_of(part for _, part in self._scratch.nodes(level.number))
+        made = [*pieces_of(chain.from_iterable(map(node_parts, sorted(level.nodes))))]
         return lambda: made
 
     def _drop_gone(self, level: Level) -> None:

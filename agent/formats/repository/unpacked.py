@@ -9,15 +9,16 @@ from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.objects import Kind, Objects
 
 
-def encoded(cryptor: Cryptor, json: bytes) -> tuple[str, bytes]:
-    """Return the name of a file and the bytes to store."""
-    stored = cryptor.encrypt(unpacked_form(json))
+def encoded(cryptor: Cryptor, *json: bytes) -> tuple[str, bytearray]:
+    """Return the name of a file and the bytes to store; `json` comes in any number of pieces."""
+    stored = bytearray()
+    cryptor.encrypt_to(stored, unpacked_form(json))
     return hashlib.sha256(stored).hexdigest(), stored
 
 
-def put_unpacked(objects: Objects, cryptor: Cryptor, kind: Kind, json: bytes) -> tuple[str, int]:
-    """Store a file; return its name and its size."""
-    name, stored = encoded(cryptor, json)
+def put_unpacked(objects: Objects, cryptor: Cryptor, kind: Kind, *json: bytes) -> tuple[str, int]:
+    """Store a file, as `encoded`; return its name and its size."""
+    name, stored = encoded(cryptor, *json)
     objects.put(kind, name, stored)
     return name, len(stored)
 

@@ -8,10 +8,11 @@ from contextlib import suppress
 from agent.formats.base import DIR, FILE, LINK, Entry
 from agent.formats.repository.chunker import FileKind
 from agent.formats.repository.content import Content, Contents
+from agent.formats.repository.level import Compared
 from agent.formats.repository.node import Node, signature
 from agent.formats.repository.paths import SnapshotPaths, join
 from agent.formats.repository.state import Known
-from agent.formats.repository.tree import Compared, Trees
+from agent.formats.repository.tree import Trees
 from agent.formats.walk_report import Report
 from agent.transfer.context import Context
 
