@@ -1,7 +1,7 @@
 """The table from exceptions of the Azure SDK and answers of the service to our errors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs
@@ -65,10 +65,7 @@ _EXISTS = {"BlobAlreadyExists", "ConditionNotMet", "UnauthorizedBlobOverwrite"}
 class Sas:
     """A shared access signature: the query of a URL ("Create a service SAS")."""
 
-    query: str
-
-    def __repr__(self) -> str:
-        return "Sas(…)"
+    query: str = field(repr=False)
 
     def expired(self, headers: Mapping[str, str]) -> bool:
         """Return True when the time `se` is over by the service's clock, the header `Date`."""

@@ -21,6 +21,8 @@ from agent.formats.zip.writer import ArchiveOptions, write_archive
 from agent.save.pipeline import saved_entries
 from agent.save.walk import WalkRoot, walk
 
+LEVELS = ("store", "fast", "balanced", "small", "auto")
+"""Of `archive.level`."""
 WIDE = ArchiveLimits(max_files=10**6, max_bytes=10**12, max_ratio=2000)
 
 

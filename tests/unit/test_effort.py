@@ -2,7 +2,8 @@
 
 import pytest
 
-from agent.formats.zip.effort import LEVELS, Effort
+from agent.formats.zip.effort import Effort
+from tests.support.archives import LEVELS
 
 MB = 1_000_000
 SPEEDS = {0: (500 * MB, 0.26), 1: (90 * MB, 0.24), 2: (50 * MB, 0.22)}

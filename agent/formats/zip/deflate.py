@@ -165,7 +165,7 @@ class Deflater:
 
 
 def deflater(level: str) -> Deflater:
-    """Return the deflater of `store`, `fast`, `balanced` or `small`. Raises ValueError for any other."""
+    """Return the deflater of `store`, `fast`, `balanced` or `small`."""
     if level == "store":
         return Deflater(None)
     if level == "fast":
@@ -174,9 +174,7 @@ def deflater(level: str) -> Deflater:
         # On little files ISA-L packs 4 % less tightly than zlib-ng 5, in a third of its time.
         little = Compressors(isal(), 1, _LITTLE_BYTES)
         return Deflater(Compressors(_zlib_ng(), 5, BLOCK_BYTES), little)
-    if level == "small":
-        return Deflater(Compressors(_zlib_ng(), 7, BLOCK_BYTES))
-    raise ValueError(f"there is no compressor '{level}'")
+    return Deflater(Compressors(_zlib_ng(), 7, BLOCK_BYTES))
 
 
 class Inflater(Protocol):

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from agent.formats.zip.deflate import Deflater, deflater
 
 AUTO = "auto"
-LEVELS = ("store", "fast", "balanced", "small", AUTO)
-
 _LADDER = ("fast", "balanced", "small")
 _LOOK_EVERY_S = 0.1
 _STEP_COSTS = 4

@@ -29,11 +29,7 @@ class Location(NamedTuple):
 
 
 def parse_entry(
-    central: CentralHeader,
-    raw_name: bytes,
-    extra_fields: bytes,
-    moved_by: int = 0,
-    attributes: AttributeBudget | None = None,
+    central: CentralHeader, raw_name: bytes, extra_fields: bytes, moved_by: int, attributes: AttributeBudget
 ) -> Item:
     """Return the item of a record of the central directory; its name is "" for the root itself.
 
@@ -42,7 +38,7 @@ def parse_entry(
     or no file, directory or link, and for contradictions.
     """
     extra = parse_extra(extra_fields)
-    if extra.attributes_cost and not (attributes or AttributeBudget()).take(extra.attributes_cost):
+    if extra.attributes_cost and not attributes.take(extra.attributes_cost):
         raise _bad(raw_name, "has more extended attributes than any backup keeps")
     central = _complete(central, extra, raw_name)
     unix = central.made_by >> 8 in _UNIX_SYSTEMS
