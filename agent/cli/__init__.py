@@ -156,7 +156,9 @@ def _start_again_in_utf8() -> None:
 
 
 def run(argv: list[str]) -> int:
-    loaded = settings_from("edge-backup run", argv)
+    from agent.cli.settings import parse_settings
+
+    loaded = settings_of(parse_settings("edge-backup run", {}, argv))
     if loaded is None:
         return EXIT_BAD_SETTINGS
     spare_memory()
@@ -198,13 +200,6 @@ def _import_on_use(package: str) -> None:
 
     vars(module)["__getattr__"] = member
     sys.modules[package] = module
-
-
-def settings_from(prog: str, argv: list[str]) -> "Loaded | None":
-    """Load the settings that the arguments give; None, with the reasons on stderr, when they are wrong."""
-    from agent.cli.settings import parse_settings
-
-    return settings_of(parse_settings(prog, {}, argv))
 
 
 def settings_of(parsed: argparse.Namespace) -> "Loaded | None":

@@ -48,14 +48,9 @@ class _PoolAdapter(BaseAdapter):
         headers = {name: str(value) for name, value in request.headers.items()}
         headers["Accept-Encoding"] = "identity"
         reply = send_request(self._pool, request.method, request.url, headers, request.body)
-        return self._builder.build_response(
-            request, control_answer(reply, self._limits, _most_marks(request.url))
-        )
+        # A list of blocks may have 50,000 entries ("Put Block List") of seven marks.
+        most_marks = 500_000 if "comp=blocklist" in request.url else MOST_MARKS
+        return self._builder.build_response(request, control_answer(reply, self._limits, most_marks))
 
     def close(self) -> None:
         self._pool.clear()
-
-
-def _most_marks(url: str) -> int:
-    """Return the limit: a list of blocks may have 50,000 entries ("Put Block List") of seven marks."""
-    return 500_000 if "comp=blocklist" in url else MOST_MARKS

@@ -157,12 +157,9 @@ class Twin(Subscriber):
     def _last_operation(self, job: Job) -> bytes:
         return fitting(lambda text: self._property(LAST_OPERATION, last_operation(job, text)), job.message)
 
-    def _last_upload(self, upload: Upload) -> bytes:
-        return fitting(lambda text: self._property(LAST_UPLOAD, last_upload(upload, text)), upload.message)
-
     def _tell_upload(self, upload: Upload) -> None:
         """Send a state of an upload: the first and the last arrive, newer ones may replace those between."""
-        payload = self._last_upload(upload)
+        payload = fitting(lambda text: self._property(LAST_UPLOAD, last_upload(upload, text)), upload.message)
         if upload.state is UploadState.UPLOADING and upload.progress and self.identity:
             self._outbox.update(EVENTS, payload, LAST_UPLOAD)
         else:
