@@ -15,6 +15,7 @@ from agent.faces.unix_address import http_socket
 from agent.send.options import UnusableOption
 
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_AGENT = 0, 1, 2, 3
+_STATUS = {UnusableOption: EXIT_USAGE, AgentRefused: EXIT_REFUSED, NotAnswered: EXIT_NO_AGENT}
 
 
 def local_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -41,15 +42,9 @@ def run_local(
     try:
         agent = _agent(parser, options)
         return EXIT_USAGE if agent is None else act(agent, options) or EXIT_OK
-    except UnusableOption as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_USAGE
-    except AgentRefused as error:
+    except (UnusableOption, AgentRefused, NotAnswered) as error:
         sys.stderr.write(f"{printable(str(error))}\n")
-        return EXIT_REFUSED
-    except NotAnswered as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_NO_AGENT
+        return _STATUS[type(error)]
 
 
 def parsed_with_settings(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:

@@ -13,31 +13,37 @@ from agent.send.progress import ProgressLine, progress_text, size_text
 
 def status(argv: list[str]) -> int:
     """Print what runs now; with `--follow` until nothing runs."""
-
-    def tell(agent: Agent, options: argparse.Namespace, line: ProgressLine | None = None) -> Value:
-        value = agent.get("/status")
-        if line and line.is_terminal and value["job"] and not options.json:
-            line.show(_status_line(value))
-            return value
-        if line:
-            line.clear()
-        write_value(value, _status_lines(value), as_json=options.json)
-        return value
-
-    def show(agent: Agent, options: argparse.Namespace) -> None:
-        if not options.follow:
-            tell(agent, options)
-            return
-        line = ProgressLine(sys.stdout)
-        with agent.events("/events") as events:
-            if tell(agent, options, line)["job"]:
-                changes = (event for event in events if event.name in ("jobProgressed", "reset"))
-                while next(changes) and tell(agent, options, line)["job"]:
-                    pass
-
     parser = local_parser("status", "Show what the agent on this device is doing.")
     parser.add_argument("--follow", action="store_true", help="follow the job until it has ended")
-    return run_local(parser, argv, show)
+    return run_local(parser, argv, _show_status)
+
+
+def _show_status(agent: Agent, options: argparse.Namespace) -> None:
+    if options.follow:
+        _follow_status(agent, as_json=options.json)
+    else:
+        value = agent.get("/status")
+        write_value(value, _status_lines(value), as_json=options.json)
+
+
+def _follow_status(agent: Agent, *, as_json: bool) -> None:
+    line = ProgressLine(sys.stdout)
+
+    def show() -> bool:
+        """Show what runs now, on a terminal in one line; return True while something does."""
+        value = agent.get("/status")
+        if line.is_terminal and value["job"] and not as_json:
+            line.show(_status_line(value))
+        else:
+            line.clear()
+            write_value(value, _status_lines(value), as_json=as_json)
+        return value["job"] is not None
+
+    with agent.events("/events") as events:
+        if show():
+            changes = (event for event in events if event.name in ("jobProgressed", "reset"))
+            while next(changes) and show():
+                pass
 
 
 def _status_lines(value: Value) -> Iterator[str]:
