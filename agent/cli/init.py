@@ -30,7 +30,8 @@ _RETENTION = {"keepDaily": 7, "keepWeekly": 5, "keepMonthly": 12}
 _MOUNTED_BELOW = ("/media", "/mnt", "/run/media")
 _WRITABLE = ("/var/lib/edge-backup/", "/media/")
 """The unit lets the agent write there."""
-_MINE = 0o600
+_Answers = tuple[dict[str, str], dict[str, str]]
+"""The answers by name, and the options of the provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="replace a configuration that is there")
     for each in _QUESTIONS:
         default = f" (default: {each.default})" if each.default else ""
-        parser.add_argument(f"--{each.name}", metavar="TEXT", help=f"{each.text}{default}")
+        parser.add_argument(f"--{each.name}", dest=each.name, metavar="TEXT", help=f"{each.text}{default}")
     add_wire_options(parser)
     return parser
 
@@ -132,12 +133,12 @@ def _is_the_owners(path: Path) -> bool:
 
 
 def _is_to_ask(parsed: argparse.Namespace) -> bool:
-    given = any(getattr(parsed, each.name.replace("-", "_")) is not None for each in _QUESTIONS)
+    given = any(vars(parsed)[each.name] is not None for each in _QUESTIONS)
     return not (given or parsed.option or parsed.secret) and sys.stdin.isatty()
 
 
-def _asked() -> tuple[dict[str, str], dict[str, str]]:
-    """Return the answers by name, and the options of the provider. Raises EOFError."""
+def _asked() -> _Answers:
+    """Ask everything. Raises EOFError."""
     answers: dict[str, str] = {}
     options: dict[str, str] = {}
     for each in _QUESTIONS:
@@ -162,17 +163,13 @@ def _answer(question: _Question) -> str:
             return "" if text == _NONE else text
 
 
-def _given(
-    parser: argparse.ArgumentParser, parsed: argparse.Namespace
-) -> tuple[dict[str, str], dict[str, str]]:
+def _given(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> _Answers:
     """Return what `_asked` does, from the flags. Raises `UnusableOption` for a secret that cannot be read."""
     if not parsed.dir:
         parser.error("--dir is missing; at a terminal, without flags, all is asked for")
-    answers = {}
-    for each in _QUESTIONS:
-        text = getattr(parsed, each.name.replace("-", "_"))
-        answers[each.name] = each.default if text is None else text
-    return {key: "" if text == _NONE else text for key, text in answers.items()}, options_of(parsed, {})
+    answers = {each.name: each.default for each in _QUESTIONS}
+    answers |= {name: vars(parsed)[name] for name in answers if vars(parsed)[name] is not None}
+    return {name: "" if text == _NONE else text for name, text in answers.items()}, options_of(parsed, {})
 
 
 def _credentials(path: Path) -> Path:
@@ -212,7 +209,7 @@ def _readers(path: Path) -> tuple[int, int]:
     with suppress(FileNotFoundError):
         found = path.stat()
         return found.st_mode & 0o640, found.st_gid
-    return _MINE, -1
+    return 0o600, -1
 
 
 def _replace(path: Path, value: object, mode: int, group: int) -> None:
