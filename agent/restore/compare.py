@@ -9,7 +9,7 @@ from agent.base.identity import identity
 from agent.base.sqlite_files import database_of, is_database
 from agent.base.text import readable
 from agent.restore.directories import Tree, entries_in, is_directory, names_in
-from agent.restore.disk import NO_HARD_LINK, exists, open_up
+from agent.restore.disk import exists, link, open_up
 from agent.restore.metadata import SET_ID, Meta, meta_of, xattrs_of
 from agent.restore.mounts import refuse_mounts
 from agent.restore.plan import Act, Step
@@ -182,15 +182,7 @@ class Comparison:
 
     def _saved(self, path: str, number: int) -> bool:
         """Hard-link the old file to undo/; return False where that is impossible: VFAT, another's file."""
-        fd, name = self._workspace.target.parent(path)
-        undo_fd, undo_name = self._workspace.undo_place(number)
-        try:
-            os.link(name, undo_name, src_dir_fd=fd, dst_dir_fd=undo_fd, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in NO_HARD_LINK:
-                raise
-            return False
-        return True
+        return link(self._workspace.target.parent(path), self._workspace.undo_place(number))
 
     def _surplus(self, parent: str, wanted: Collection[str]) -> Iterator[Step]:
         new_fd = self._workspace.new_directory(parent)

@@ -12,7 +12,7 @@ from agent.base.durable import closing_fd
 from agent.restore.directories import DirectoryEntry, mark, names_in, open_directory
 from agent.restore.metadata import set_mode
 
-NO_HARD_LINK = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_NO_HARD_LINK = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 """Answers of link(2) on VFAT, for somebody else's file (fs.protected_hardlinks), or at its limit."""
 
 _PROBED, _SLOW_S, _REMOVERS = 256, 0.0002, 8
@@ -89,6 +89,17 @@ def move(source: DirectoryEntry, target: DirectoryEntry) -> None:
 
 def _rename(source: DirectoryEntry, target: DirectoryEntry) -> None:
     os.rename(source[1], target[1], src_dir_fd=source[0], dst_dir_fd=target[0])
+
+
+def link(source: DirectoryEntry, target: DirectoryEntry) -> bool:
+    """Make another name of a file as by link(2); return False where that is impossible. Raises OSError."""
+    try:
+        os.link(source[1], target[1], src_dir_fd=source[0], dst_dir_fd=target[0], follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINK:
+            raise
+        return False
+    return True
 
 
 def exists(destination: DirectoryEntry) -> bool:

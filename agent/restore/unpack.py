@@ -14,7 +14,7 @@ from agent.base.durable import closing_fd
 from agent.formats.base import DIR, LINK, Item, SavedTree
 from agent.formats.names import bad_entry
 from agent.restore.directories import Tree, is_directory, mark, open_directory
-from agent.restore.disk import NO_HARD_LINK, by_descriptor
+from agent.restore.disk import by_descriptor, link
 from agent.restore.files import FileMaker, PendingFile, check_misplaced
 from agent.restore.metadata import (
     CAPABILITIES,
@@ -174,16 +174,11 @@ class Unpacker:
     def _hard_link(self, item: Item, source: str, new: Tree) -> bool:
         """Make another name of an earlier file; return False when that is impossible."""
         self._files.drain()  # the earlier file may be among them
-        directory_fd, name = new.parent(item.name, self._imply)
+        destination = new.parent(item.name, self._imply)
         status = self._sources.stat(source)
         if status is None or not stat.S_ISREG(status.st_mode):
             return False
-        source_fd, source_name = self._sources.parent(source)
-        try:
-            os.link(source_name, name, src_dir_fd=source_fd, dst_dir_fd=directory_fd, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in NO_HARD_LINK:
-                raise
+        if not link(self._sources.parent(source), destination):
             return False
         self._passed(item.size)
         return True
