@@ -41,28 +41,6 @@ _OUR_PACKAGES = ("agent", "providers")
 _HANDLER_NAMES = ("edge-backup console", "edge-backup file")
 
 
-class ClockJumps:
-    """A processor that adds `clock_set_by_s` to the first line after the wall clock was set.
-
-    It explains the times of the lines.
-    """
-
-    def __init__(self) -> None:
-        self._offset_s = _offset_s()
-
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        offset_s = _offset_s()
-        jump_s, self._offset_s = offset_s - self._offset_s, offset_s
-        if abs(jump_s) >= _LEAST_JUMP_S:
-            event["clock_set_by_s"] = round(jump_s)
-        return event
-
-
-def _offset_s() -> float:
-    """Return the time when the device would have booted by its wall clock; time asleep counts."""
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def setup(settings: Settings, stream: TextIO | None = None) -> None:
     """Begin to log as `settings` say; `stream` is stderr unless given. May be called again.
 
@@ -189,6 +167,28 @@ def _clipped(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
 def _without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     # Keys with an underscore are structlog's own and are gone before anything is written.
     return {key: value if key.startswith("_") else redact(value, key) for key, value in event.items()}
+
+
+class ClockJumps:
+    """A processor that adds `clock_set_by_s` to the first line after the wall clock was set.
+
+    It explains the times of the lines.
+    """
+
+    def __init__(self) -> None:
+        self._offset_s = _offset_s()
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        offset_s = _offset_s()
+        jump_s, self._offset_s = offset_s - self._offset_s, offset_s
+        if abs(jump_s) >= _LEAST_JUMP_S:
+            event["clock_set_by_s"] = round(jump_s)
+        return event
+
+
+def _offset_s() -> float:
+    """Return the time when the device would have booted by its wall clock; time asleep counts."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 _COMMON: tuple[Processor, ...] = (

@@ -3,9 +3,9 @@
 A store of the settings is opened in the main thread, and read in another one: the far side may be slow.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from agent.jobs.requests.options import Key
 from agent.jobs.requests.storage import StorageOptions, archive_name_option, store_names, store_storage
 from agent.jobs.verify import verdicts_of
 from agent.journal import Journal
-from agent.journal.jobs import JobRow, job_record
+from agent.journal.jobs import job_record
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.connections import Connections
@@ -39,28 +39,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class JournalFacts:
-    """The journal's facts about archives: rows, which the thread that answers turns into values."""
-
-    verifications: tuple[JobRow, ...] = field(default=(), repr=False)
-    backups: tuple[JobRow, ...] = field(default=(), repr=False)
-    noted_dates: Mapping[str, str] = field(default_factory=dict)
-    """Retention dates by archive."""
-
-    @classmethod
-    def of(cls, journal: Journal) -> "JournalFacts":
-        jobs = journal.jobs
-        return cls(tuple(jobs.rows_of(Kind.VERIFY)), tuple(jobs.rows_of(Kind.BACKUP)), noted_dates(journal))
-
-    def verdicts(self) -> Verdicts:
-        return verdicts_of(map(job_record, self.verifications))
-
-    def dates(self) -> Mapping[str, str]:
-        """Return retention dates by archive."""
-        return retention_dates(self.noted_dates, map(job_record, self.backups))
-
-
-@dataclass(frozen=True, slots=True)
 class OpenedStore:
     """A store that one thread reads and closes. Its token ends what is going on, from any thread."""
 
@@ -68,7 +46,8 @@ class OpenedStore:
     own: "OwnArchives"
     archives: "ReadFormat"
     connections: Connections
-    facts: JournalFacts = JournalFacts()
+    facts: Callable[[], tuple[Verdicts, Mapping[str, str]]] = lambda: (Verdicts(), {})
+    """Returns what the journal knows: results of verifications, and retention dates by archive."""
 
     @property
     def token(self) -> CancelToken:
@@ -94,7 +73,7 @@ class OpenedStore:
         where the journal does not know enough. Raises `Refused` (NOT_FOUND) when there is no archive `after`,
         `StorageError`, JobError and OSError.
         """
-        archives, verdicts, dates = self.listed(), self.facts.verdicts(), self.facts.dates()
+        archives, (verdicts, dates) = self.listed(), self.facts()
         for archive in archives[_position(after, archives) :]:
             name, known = archive.name, archive.known
             is_known = known.source is not None and known.extent is not None
@@ -120,6 +99,16 @@ class OpenedStore:
         with suppress(StorageError):
             self.destination.storage.close()
         self.connections.close()
+
+
+def _facts_of(journal: Journal) -> Callable[[], tuple[Verdicts, Mapping[str, str]]]:
+    """Read rows of the journal, and return a function that makes facts of them in the thread that answers."""
+    verifications, backups = (tuple(journal.jobs.rows_of(kind)) for kind in (Kind.VERIFY, Kind.BACKUP))
+    noted = noted_dates(journal)
+    return lambda: (
+        verdicts_of(map(job_record, verifications)),
+        retention_dates(noted, map(job_record, backups)),
+    )
 
 
 def _value(
@@ -173,7 +162,7 @@ class Archives:
         """Open a store to list the archives of a device; "" for this one. Raises `Refused`."""
         refusal = f"{_shown(source)} has no list of its archives: its provider knows single ones only"
         opened = self._opened(source, None, Capability.LIST, refusal, device_id)
-        return replace(opened, facts=JournalFacts.of(self._journal))
+        return replace(opened, facts=_facts_of(self._journal))
 
     def readable(self, store: str, name: str) -> OpenedStore:
         """Open a store to read parts of the archive `name`. Raises `Refused`."""
