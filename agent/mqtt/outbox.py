@@ -13,13 +13,13 @@ of each property always arrives.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Protocol
 
 import structlog
+
+from agent.journal.outbox import OutboxStore
 
 log = structlog.get_logger(__name__)
 
@@ -57,32 +57,10 @@ class Message:
         return self.repeated and self.expires_s is None
 
 
-class Unit(Protocol):
-    def after_commit(self, action: Callable[[], object], /) -> None:
-        """Call `action` when the unit of work is on the disk, in the order of registration."""
-
-
-class Store(Protocol):
-    """The agent's journal, which keeps messages until the broker has them."""
-
-    def unit(self) -> AbstractContextManager[Unit]:
-        """Return the unit of work that is open, or a new one."""
-
-    def keep(self, topic: str, payload: bytes, property_name: str) -> int: ...
-    def delivered(self, number: int) -> None:
-        """Forget the message; its payload is now the last known value of its property."""
-
-    def give_up(self, numbers: Iterable[int]) -> None:
-        """Forget messages that were never sent."""
-
-    def kept(self) -> Iterable[tuple[int, str, bytes, str]]:
-        """Return number, topic, payload and property of the kept messages, in order."""
-
-
 class Outbox:
     """Belongs to the main thread."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: OutboxStore) -> None:
         self._store = store
         self._publish: Publish | None = None
         self.arrived: dict[str, bytes] = {}
