@@ -25,7 +25,7 @@ class _Watched:
     total_bytes: int | None = None
     """None while nobody knows how many bytes this phase will count."""
     ends_s: float | None = None
-    """The time on the monitor's clock at which the phase ends by itself."""
+    """The time on the clock of `JobProgress` at which the phase ends by itself."""
     marks: list[tuple[float, int]] = field(default_factory=list)
     """Times and byte counts within the rate's window, oldest first."""
 

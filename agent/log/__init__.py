@@ -47,7 +47,7 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
     Never raises: when the log file cannot be opened, an error line on stderr says so.
     """
     logging.raiseExceptions = False  # a broken stderr is no reason to write more to it
-    _configure_structlog()
+    _configure(structlog.contextvars.merge_contextvars, *_COMMON, ProcessorFormatter.wrap_for_formatter)
     level = _KANTO_LEVELS[settings.log_level]
     for package in _OUR_PACKAGES:
         logging.getLogger(package).setLevel(level)
@@ -70,11 +70,7 @@ def reopen() -> None:
 def use_logging_of_host() -> None:
     """Log to the loggers of `logging`, as the program that embeds the agent has set them up."""
     if not structlog.is_configured():
-        structlog.configure(
-            processors=[_drop_below_level, *_COMMON, _as_text],
-            wrapper_class=structlog.stdlib.BoundLogger,
-            logger_factory=structlog.stdlib.LoggerFactory(),
-        )
+        _configure(*_COMMON, _as_text)
 
 
 def _as_text(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
@@ -82,14 +78,9 @@ def _as_text(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     return "\n".join([text, *traceback])
 
 
-def _configure_structlog() -> None:
+def _configure(*processors: Processor) -> None:
     structlog.configure(
-        processors=[
-            _drop_below_level,
-            structlog.contextvars.merge_contextvars,
-            *_COMMON,
-            ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[_drop_below_level, *processors],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )

@@ -170,12 +170,9 @@ def restore_selection(options: Options) -> Selection:
 
 
 def _selection(options: Options, data_types: Key, paths: Key) -> Selection:
-    return Selection(options.text(Key.DIRECTORY), options.chosen(data_types), _paths(options, paths))
-
-
-def _paths(options: Options, key: str) -> tuple[ChosenPath, ...] | None:
-    chosen = options.chosen(key)
-    return None if chosen is None else tuple(ChosenPath(path, _plain(path, key)) for path in chosen)
+    given = options.chosen(paths)
+    chosen = None if given is None else tuple(ChosenPath(path, _plain(path, paths)) for path in given)
+    return Selection(options.text(Key.DIRECTORY), options.chosen(data_types), chosen)
 
 
 def _plain(path: str, key: str) -> str:
