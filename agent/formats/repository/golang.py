@@ -144,19 +144,25 @@ _FOUR_YEARS = timedelta(days=4 * 365 + 1)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)\Z", re.ASCII)
 
 
+@lru_cache(maxsize=16)  # the times of a file are often equal
 def time_ns(text: str) -> int:
     """Return the nanoseconds since the epoch of a time in RFC 3339. Raises ValueError."""
     match = _TIME.match(text)
     if not match:
         raise ValueError(text)
     second, fraction, zone = match.groups()
+    return _seconds(second, zone) * 1_000_000_000 + (int(fraction.ljust(9, "0")) if fraction else 0)
+
+
+@lru_cache(maxsize=1024)
+def _seconds(second: str, zone: str) -> int:
     has_year_0 = second.startswith("0000")  # restic's for all times before it; unknown to `datetime`
     if has_year_0:
         second = "0004" + second[4:]
     since = datetime.fromisoformat(second + zone.replace("Z", "+00:00")) - _EPOCH
     if has_year_0:
         since -= _FOUR_YEARS
-    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
+    return since.days * 86_400 + since.seconds
 
 
 def time_in(text: str) -> datetime:
@@ -164,6 +170,7 @@ def time_in(text: str) -> datetime:
     return _EPOCH + timedelta(microseconds=time_ns(text) // 1000)
 
 
+@lru_cache(maxsize=256)
 def unix_mode(file_mode: int) -> int:
     """Return the `st_mode` of a file, directory or link for Go's FileMode."""
     mode = file_mode & 0o777

@@ -137,7 +137,7 @@ class SnapshotTree:
             if self._listing is None:
                 listing = Listing(self._scratch)
                 try:
-                    _Lister(listing, self._reader).run(self._snapshot, self._walk())
+                    _Lister(listing, self._reader, self._check).run(self._snapshot, self._walk())
                 except BaseException:
                     listing.close()
                     raise
@@ -148,8 +148,8 @@ class SnapshotTree:
 class _Lister:
     """Checks the entries of a snapshot, and puts them into a list."""
 
-    def __init__(self, listing: Listing, reader: Reader) -> None:
-        self._listing, self._reader = listing, reader
+    def __init__(self, listing: Listing, reader: Reader, check: Callable[[], None]) -> None:
+        self._listing, self._reader, self._check = listing, reader, check
         self._attributes = AttributeBudget()
 
     def run(self, snapshot: Snapshot, walk: TreeWalk) -> None:
@@ -175,6 +175,7 @@ class _Lister:
         first: Place | None = None
         size = packed = 0
         for place in self._reader.need(node.content):
+            self._check()
             first = first or place
             size += place.content_bytes
             packed += place.length
@@ -183,9 +184,7 @@ class _Lister:
         link = None
         if node.links > 1:
             link = self._listing.first_name(node.device, node.inode, node.content, name)
-        item = _item(name, node)._replace(
-            size=size, packed_size=packed, hard_link_to=link, location=node.content
-        )
+        item = _item(name, node, size, packed, node.content, hard_link_to=link)
         self._listing.add(item, first.number if first else 0, first.offset if first else 0)
 
 
@@ -208,14 +207,26 @@ def _root(root: ManifestRoot) -> Root:
     return Root(root.prefix, Path(root.path), None if root.names is None else frozenset(root.names))
 
 
-def _item(name: str, node: SavedNode) -> Item:
+def _item(
+    name: str,
+    node: SavedNode,
+    size: int = 0,
+    packed: int = 0,
+    location: bytes = b"",
+    *,
+    hard_link_to: str | None = None,
+) -> Item:
     assert node.kind
-    uid, gid = (None if each == NO_ID else each for each in (node.uid, node.gid))
-    return Item(name, node.kind, node.mode & 0o7777, node.mtime_ns, uid, gid, 0, 0, node.xattrs, None, b"")
+    uid = None if node.uid == NO_ID else node.uid
+    gid = None if node.gid == NO_ID else node.gid
+    mode = node.mode & 0o7777
+    return Item(
+        name, node.kind, mode, node.mtime_ns, uid, gid, size, packed, node.xattrs, hard_link_to, location
+    )
 
 
 def _link(name: str, node: SavedNode) -> Item:
     if not node.target:
         raise bad_entry(name, "is a link to nothing")
     size = len(node.target)
-    return _item(name, node)._replace(size=size, packed_size=size, location=node.target)
+    return _item(name, node, size, size, node.target)

@@ -101,7 +101,8 @@ class TreeWalk:
     ) -> Iterator[tuple[str, SavedNode]]:
         for node in self._tree(tree_id):
             name = prefix + fsdecode(node.name)
-            if len(fsencode(name)) > MAX_NAME_BYTES:
+            # A letter has at most four bytes; most names need not be encoded to know.
+            if len(name) * 4 > MAX_NAME_BYTES and len(fsencode(name)) > MAX_NAME_BYTES:
                 raise bad_entry(name, "has a longer name than any that is restored")
             if root.names is not None and not _is_chosen(root, printable(name), node):
                 continue
