@@ -19,11 +19,11 @@ from agent.formats.repository.chunker import Chunker
 from agent.formats.repository.content import Contents
 from agent.formats.repository.document import snapshot_json, tags_of
 from agent.formats.repository.golang import time_text
+from agent.formats.repository.last_snapshot import can_see, is_trusted, last_snapshot, rebuild
 from agent.formats.repository.node import forget_owners
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.packs import encoded_indexes
 from agent.formats.repository.paths import SnapshotPaths
-from agent.formats.repository.rebuild import last_snapshot, rebuild
 from agent.formats.repository.session import (
     Session,
     SnapshotOrder,
@@ -33,7 +33,6 @@ from agent.formats.repository.session import (
     take_lock,
 )
 from agent.formats.repository.tree import Trees
-from agent.formats.repository.trust import can_see, is_trusted
 from agent.formats.repository.unpacked import put_unpacked
 from agent.formats.repository.writer import EntryWriter
 from agent.formats.walk_report import Report

@@ -1,26 +1,54 @@
-"""Makes the device's state again from its last snapshot: after new hardware, or when the state was lost."""
+"""The device's last snapshot: whether its blobs still count as stored, and the state made again from it.
+
+The device may not list what the repository holds. A blob that only a forgotten snapshot held is gone with the
+next prune, and a snapshot that refers to it is broken, though its backup was a success. The state is made
+again after new hardware, or when it was lost.
+"""
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from agent.base.errors import RepositoryBroken
-from agent.base.times import format_time
+from agent.base.times import format_time, parse_time
 from agent.formats.base import DIR, FILE
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.chunker import MEAN_BYTES, FileKind
 from agent.formats.repository.document import Snapshot
-from agent.formats.repository.objects import Kind
+from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.packs import ID_BYTES, ids_of, tree_key
 from agent.formats.repository.reader import Reader, whole_snapshots
 from agent.formats.repository.saved_node import SavedNode
 from agent.formats.repository.session import Session
-from agent.formats.repository.state import ROOT, Row
+from agent.formats.repository.state import ROOT, Row, State
+from providers.errors import AccessDenied
 
 _ROWS = 1000
 _MOST_ENTRIES = 10_000_000
 """A few trees that name each other twice are endless directories."""
+
+
+def is_trusted(objects: Objects, state: State, now: datetime, trust_for: timedelta) -> bool:
+    """Return True when the last snapshot exists, or was seen so lately that nobody has forgotten it."""
+    name = state.fact("snapshot_id")
+    if not name:
+        return False
+    exists = can_see(objects, name)
+    if exists:
+        state.remember(snapshot_seen=format_time(now))
+    if exists is not None:
+        return exists
+    # Stores answer 403 for what is missing, too: who could see it once would see it now.
+    return not state.fact("can_see") and abs(now - parse_time(state.fact("snapshot_seen"))) <= trust_for
+
+
+def can_see(objects: Objects, name: str) -> bool | None:
+    """Return True when a snapshot exists; None when the device has no right to know."""
+    try:
+        return objects.exists(Kind.SNAPSHOT, name)
+    except AccessDenied:
+        return None
 
 
 def last_snapshot(session: Session, host: str, paths: list[str]) -> Snapshot | None:
