@@ -61,6 +61,7 @@ class Multipart:
     ) -> None:
         self._client, self._metadata, self._checkpoint = client, metadata, checkpoint
         self._bucket, self._name = bucket, name
+        self._object = {"Bucket": bucket, "Key": name}
         self._location = f"s3://{bucket}/{name}"
         self._endpoint: str = client.meta.endpoint_url
         self._etags: dict[int, str] = {}
@@ -71,12 +72,8 @@ class Multipart:
 
         Raises `Unreachable` when the old upload cannot be aborted now.
         """
-        wanted = {
-            "s3.endpoint": self._endpoint,
-            "s3.bucket": self._bucket,
-            "s3.key": self._name,
-            "s3.identity": identity,
-        }
+        destination = {"s3.endpoint": self._endpoint, "s3.bucket": self._bucket, "s3.key": self._name}
+        wanted = {**destination, "s3.identity": identity}
         if identity and all(self._checkpoint.get(key) == value for key, value in wanted.items()):
             return
         try:
@@ -104,9 +101,7 @@ class Multipart:
         self._checkpoint.pop("s3.upload_id", None)
         self._checkpoint["s3.begun"] = str(int(time.time()))
         with translating(errors(self._location)):
-            reply = self._client.create_multipart_upload(
-                Bucket=self._bucket, Key=self._name, Metadata=self._metadata
-            )
+            reply = self._client.create_multipart_upload(**self._object, Metadata=self._metadata)
         if not reply.get("UploadId"):
             raise not_a_store(self._location)
         self._checkpoint["s3.etags"] = "keyed" if is_keyed(reply) else "md5"
@@ -118,8 +113,7 @@ class Multipart:
             return
         with translating(errors(self._location)):
             reply = self._client.upload_part(
-                Bucket=self._bucket,
-                Key=self._name,
+                **self._object,
                 UploadId=self._checkpoint["s3.upload_id"],
                 PartNumber=number,
                 Body=body,
@@ -157,11 +151,9 @@ class Multipart:
     def _abort_unknown(self) -> None:
         """Abort the upload whose id was never received: of this object, and of that time."""
         begun = self._checkpoint.get("s3.begun")
-        if (
-            not begun
-            or "s3.upload_id" in self._checkpoint
-            or self._checkpoint["s3.endpoint"] != self._endpoint
-        ):
+        if not begun or "s3.upload_id" in self._checkpoint:
+            return
+        if self._checkpoint["s3.endpoint"] != self._endpoint:
             return
         bucket, name = self._checkpoint["s3.bucket"], self._checkpoint["s3.key"]
         # Without the right to list uploads a lifecycle rule removes it; some stores have no list.
@@ -183,8 +175,7 @@ class Multipart:
         try:
             with translating(errors(self._location, storing=True)):
                 reply = self._client.complete_multipart_upload(
-                    Bucket=self._bucket,
-                    Key=self._name,
+                    **self._object,
                     UploadId=self._checkpoint["s3.upload_id"],
                     MultipartUpload={"Parts": listed},
                 )
@@ -201,16 +192,15 @@ class Multipart:
             return False
         try:
             with translating(errors(self._location)):
-                reply = self._client.head_object(Bucket=self._bucket, Key=self._name)
+                reply = self._client.head_object(**self._object)
         except NotFound:
             return False
         return etag_of(reply) == expected
 
     def _list_parts(self) -> dict[int, Part]:
         there = {}
-        pages = self._client.get_paginator("list_parts").paginate(
-            Bucket=self._bucket, Key=self._name, UploadId=self._checkpoint["s3.upload_id"]
-        )
+        paginator = self._client.get_paginator("list_parts")
+        pages = paginator.paginate(**self._object, UploadId=self._checkpoint["s3.upload_id"])
         found = first_pages(pages, self._location, _MOST_PAGES)
         for part in (part for page in found for part in page.get("Parts", ())):
             if not {"PartNumber", "Size"} <= part.keys():
