@@ -109,7 +109,7 @@ class RestServer(Storage):
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
         wanted = Wanted(offset, size_bytes)
-        with closing(self._asked("GET", _path(name), headers={"Range": wanted.header})) as reply:
+        with closing(self._asked("GET", _path(name), Range=wanted.header)) as reply:
             self._require_success(reply, "GET", name)
 
             def read(most_bytes: int) -> bytes:
@@ -149,7 +149,7 @@ class RestServer(Storage):
     def _listed(self, top: str, kind: str) -> Iterator[Stored]:
         directory = quote(f"{top}{kind}/")
         try:
-            reply = self._done("GET", directory, headers={"Accept": _LIST})
+            reply = self._done("GET", directory, Accept=_LIST)
         except NotFound:
             return
         with self._translating("GET", directory):
@@ -167,34 +167,26 @@ class RestServer(Storage):
                 yield Stored(f"{top}{kind}/{between}{name}", size_bytes)
 
     def _done(
-        self,
-        method: str,
-        path: str,
-        content: bytes | bytearray | None = None,
-        headers: Mapping[str, str] | None = None,
+        self, method: str, path: str, content: bytes | bytearray | None = None, **headers: str
     ) -> "BaseHTTPResponse":
         """Send a request and return its answer with the whole body. Raises `StorageError`."""
         from providers.pool import control_answer
 
-        reply = self._asked(method, path, content, headers)
+        reply = self._asked(method, path, content, **headers)
         with self._translating(method, path, storing=content is not None):
             answer = control_answer(reply, self._limits)
         self._require_success(answer, method, path)
         return answer
 
     def _asked(
-        self,
-        method: str,
-        path: str,
-        content: bytes | bytearray | None = None,
-        headers: Mapping[str, str] | None = None,
+        self, method: str, path: str, content: bytes | bytearray | None = None, **headers: str
     ) -> "BaseHTTPResponse":
         from providers.pool import send_request
 
         sent = {"User-Agent": "edge-backup", "Accept-Encoding": "identity"}
         if self._address.authorization:
             sent["Authorization"] = self._address.authorization
-        sent |= {**self._headers, **(headers or {})}
+        sent |= {**self._headers, **headers}
         with self._translating(method, path, storing=content is not None):
             return send_request(self._pool, method, self._address.location + path, sent, content)
 
