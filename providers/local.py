@@ -166,7 +166,7 @@ class Local(Storage):
             return Piece(os.pread(file, size_bytes, offset), status.st_size, _etag(status))
 
     def list(self, prefix: str, /) -> Iterator[Stored]:
-        """Yield the files whose names begin with `prefix`; unfinished archives are not among them."""
+        """Yield the regular files whose names begin with `prefix`, without unfinished archives."""
         parents = prefix.split("/")[:-1]
         if ".." in parents:
             return
@@ -186,7 +186,8 @@ class Local(Storage):
                     if name.startswith(prefix) and not is_part(file):
                         with suppress(FileNotFoundError):  # removed meanwhile
                             status = os.stat(file, dir_fd=directory, follow_symlinks=False)
-                            yield self._stored(name, status)
+                            if stat.S_ISREG(status.st_mode):  # nobody gets anything else
+                                yield self._stored(name, status)
 
     def _stored(self, name: str, status: os.stat_result) -> Stored:
         modified = None

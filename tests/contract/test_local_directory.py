@@ -208,6 +208,14 @@ def test_a_symbolic_link_with_the_archives_name_is_neither_read_nor_replaced(tmp
 
 
 @pytest.mark.parametrize("kind", SPECIAL)
+def test_what_is_no_regular_file_is_not_listed(tmp_path: Path, kind: str) -> None:
+    """Nobody can get it; in a repository, one link among the locks kept every backup away."""
+    put(tmp_path, "locks/a.zip")
+    with special(tmp_path / "locks/special", kind):
+        assert [stored.name for stored in local(tmp_path).list("locks/")] == ["locks/a.zip"]
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
 def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
     """Not the null device either, which every program of the device needs."""
     with special(tmp_path / "a.zip", kind) as before:

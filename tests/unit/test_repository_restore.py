@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,16 @@ from agent.base.roots import Root
 from agent.formats.archive_names import ALL_ARCHIVES, OwnArchives, device_tag
 from agent.formats.base import Unlock
 from agent.formats.repository.snapshots import Snapshots
+from agent.formats.survey import ArchiveLimits, take_survey
 from providers.errors import NotFound
 from tests.support.acls import DEFAULT, acl
 from tests.support.real_disks import real_disk
 from tests.support.repositories import HOST, PASSWORD, Device, restic
 from tests.support.snapshots import destination, opened, restored, verified
 from tests.support.trees import Dir, File, Link, make_tree, snapshot
+
+AS_SET = ArchiveLimits(max_files=1_000_000, max_bytes=64 << 30, max_ratio=1100)
+"""The limits without settings."""
 
 
 @pytest.fixture
@@ -105,6 +110,22 @@ def test_a_snapshot_of_restic_comes_back_as_it_was(source: Path, tmp_path: Path)
     assert not any(target.iterdir())
     restored(repository, [Root("", target)], tmp_path / "scratch", name, host=None)
     assert is_equal(source, target)
+
+
+@pytest.mark.parametrize("writer", ["agent", "restic"])
+def test_a_large_sparse_file_is_no_bomb(tmp_path: Path, writer: str) -> None:
+    """zstd makes less of zeros than Deflate can: a backup of a new disk image could not be restored."""
+    source = make_tree(tmp_path / "source", {"image": File(b"")})
+    os.truncate(source / "image", 65 << 20)
+    device = Device.at(tmp_path, Root("", source))
+    if writer == "agent":
+        device.save()
+    else:
+        device.restic("init", "--repository-version", "2")
+        device.restic("backup", str(source))
+    name = os.listdir(device.objects.path / "snapshots")[0]
+    with closing(opened(device.objects.path, name, tmp_path / "scratch")) as tree:
+        assert take_survey(tree.items(), AS_SET).size_bytes == 65 << 20
 
 
 def test_the_newest_snapshot_of_this_device_is_taken(tmp_path: Path) -> None:

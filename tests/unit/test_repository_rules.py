@@ -1,5 +1,6 @@
 """The rules that keep a repository right: each test makes the failure happen that its rule prevents."""
 
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -88,6 +89,25 @@ def test_a_snapshot_is_later_than_the_one_before_whatever_the_clock_says(device:
     assert second["id"] == saved.id
     assert datetime.fromisoformat(second["time"][:19]) > datetime.fromisoformat(first["time"][:19])
     assert "clock is behind" in " ".join(saved.changes.notes)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_time_of_the_future_is_over_when_its_snapshots_are_forgotten(device: Device, number: int) -> None:
+    """A clock was once ten years ahead: all later snapshots had that year, whatever the operator did."""
+    now = datetime.now(UTC)
+    names = [device.save(when=now + timedelta(days=days)).id for days in (0, 3652)]
+    for name in names[-number:]:
+        device.objects.delete(Kind.SNAPSHOT, name)
+    saved = device.save(when=now + timedelta(days=1))
+    assert not any("clock" in note for note in saved.changes.notes)
+
+
+def test_a_snapshot_of_the_last_second_of_all_years_does_not_stop_backups(device: Device) -> None:
+    """The one after it has no time that can be written; every backup ended with an internal error."""
+    device.save()
+    device.restic("backup", "--host", HOST, "--time", "9999-12-31 23:59:59", str(source(device)))
+    shutil.rmtree(device.state)
+    assert "clock is behind" in " ".join(device.save().changes.notes)
 
 
 def test_a_clock_before_the_release_of_the_agent_waits(device: Device) -> None:
@@ -204,6 +224,25 @@ def test_a_crash_while_the_repository_is_made_leaves_one_that_can_be_opened(devi
     device.save()
     assert device.objects.count(Kind.KEY) == 1
     device.check()
+
+
+@pytest.mark.parametrize("password", ["word\n", " word", "w\0rd", "w\udcffrd"])
+def test_a_password_that_restic_could_not_be_given_makes_no_repository(device: Device, password: str) -> None:
+    """restic takes white space off the ends of what its password file has: only the device could read it."""
+    device.options = {"password": password}
+    with pytest.raises(WrongKey, match="white space"):
+        device.save()
+    assert not device.objects.path.exists()
+
+
+def test_a_repository_with_white_space_in_its_password_is_opened(device: Device) -> None:
+    """restic takes it from its environment as it is."""
+    restic(device.objects.path, "init", environment={"RESTIC_PASSWORD": " word\n"})
+    device.options = {"password": "w\udcffrd"}
+    with pytest.raises(WrongKey, match="does not open"):
+        device.save()
+    device.options = {"password": " word\n"}
+    device.save()
 
 
 def test_the_repository_of_somebody_else_gets_no_second_key(device: Device, tmp_path: Path) -> None:

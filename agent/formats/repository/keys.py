@@ -148,7 +148,8 @@ def _check_cost(kdf: str, n: int, r: int, p: int) -> None:
 def _derived(password: str, salt: bytes, n: int, r: int, p: int) -> Keys:
     room = 128 * r * (n + p + _MORE_BLOCKS) + (1 << 20)
     try:
-        return Keys.of(hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=room, dklen=64))
+        secret = password.encode("utf-8", "surrogatepass")
+        return Keys.of(hashlib.scrypt(secret, salt=salt, n=n, r=r, p=p, maxmem=room, dklen=64))
     except (ValueError, TypeError, OverflowError) as error:  # as N beyond what a small r allows
         raise RepositoryBroken("a key file of the repository is damaged") from error
 
@@ -209,7 +210,15 @@ def _key_files(objects: Objects) -> Iterator[bytes]:
 
 
 def prepared(password: str, host: str, created: datetime) -> Opened:
-    """Return a repository that is not made yet."""
+    """Return a repository that is not made yet.
+
+    Raises `WrongKey` for a password that restic could not be given: its file loses white space at the ends.
+    """
+    if not password.isprintable() or password != password.strip():
+        raise WrongKey(
+            "no repository is made with this password, as restic could not open it: it has white space at an"
+            " end, or a line break or another invisible character in it"
+        )
     keys, config = Keys.random(), Config.random()
     _, key_file = new_key_file(keys, password, created, host)
     return Opened(keys, config, key_file, config.encoded(Cryptor(keys)))

@@ -76,7 +76,6 @@ def rebuild(session: Session, snapshot: Snapshot, now: datetime) -> None:
         snapshot_id=snapshot.id,
         snapshot_tree=snapshot.tree.hex(),
         snapshot_seen=format_time(now),
-        latest=format_time(snapshot.time),
     )
 
 

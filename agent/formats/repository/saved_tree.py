@@ -24,6 +24,9 @@ from providers.errors import TooLarge
 
 _LARGE_BYTES = 1 << 20
 """A file from this size on is worth a second thread."""
+_MOST_RATIO = 1024
+"""The highest compression ratio that counts: zstd shrinks the holes of sparse files further than Deflate can,
+for which `restore.maxRatio` is set."""
 
 
 class SnapshotTree:
@@ -178,7 +181,7 @@ class _Lister:
             self._check()
             first = first or place
             size += place.content_bytes
-            packed += place.length
+            packed += max(place.length, place.content_bytes // _MOST_RATIO)
         if size != node.size_bytes:
             raise bad_entry(name, "has not the size that it announces")
         link = None

@@ -44,6 +44,7 @@ log = structlog.get_logger(__name__)
 
 _MOST_THREADS = 2
 _SECOND = timedelta(seconds=1)
+_LAST_TIME = datetime.max.replace(tzinfo=UTC) - _SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,10 @@ class _Job:
         found = self._session
         try:
             last = last_snapshot(found, self._order.origin.device, self._paths.saved)
+            # The time of a forgotten one counts no more: that of a clock which was ahead would stay.
+            latest = format_time(last.time) if last else ""
+            found.state.remember(latest=latest)
+            found.pending.remember(latest=latest)
             if last:
                 rebuild(found, last, self._now)
         except (AccessDenied, RepositoryBroken) as error:
@@ -214,11 +219,14 @@ class _Job:
         `restic forget` keeps the latest ones. After a clock was set back, the new ones would be the oldest.
         """
         found = self._session
-        last = max(found.state.fact("latest"), found.pending.fact("latest"))
-        if not last or self._now >= parse_time(last) + _SECOND:
+        known = max(found.state.fact("latest"), found.pending.fact("latest"))
+        if not known:
             return self._now
-        moment = parse_time(last) + _SECOND
-        if self._now < parse_time(last):
+        last = min(parse_time(known), _LAST_TIME)
+        moment = last + _SECOND
+        if self._now >= moment:
+            return self._now
+        if self._now < last:
             self._notes.append(
                 f"the device's clock is behind its last snapshot: this one has the time {format_time(moment)}"
             )
