@@ -243,6 +243,28 @@ def test_work_in_turn_waits_until_half_the_budget_is_full_of_it_and_keeps_its_pl
     assert b"".join(out) == b"0 1 2 3 4 5 6 "
 
 
+def test_the_next_work_goes_on_while_the_output_of_the_last_is_used() -> None:
+    """A restore writes the chunks of a large file while another thread opens the next ones."""
+    pool, begun = OrderedPool(2, budget_bytes=4), threading.Event()
+
+    def work(number: int) -> bytes:
+        if number >= 3:
+            begun.set()
+        return bytes([number])
+
+    def output() -> Iterator[bytes]:
+        for number in range(6):
+            pool.submit(partial(work, number), lambda piece: iter((piece,)), 1, in_turn=True)
+            yield from pool.overlapping()
+        yield from pool.drain()
+
+    found = output()
+    first = next(found)
+    assert begun.wait(60), "work waits for the caller, who has not come back yet"
+    assert [first, *found] == [bytes([number]) for number in range(6)]
+    pool.close()
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_trouble_in_turn_comes_out_where_its_result_would(threads: int) -> None:
     pool = OrderedPool(threads, budget_bytes=2)

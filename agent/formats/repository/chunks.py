@@ -81,7 +81,7 @@ class ChunkOpener:
             for group in _groups(chunks):
                 if group.is_for_threads:
                     pool.submit(partial(self._all_opened, group), iter, group.content_bytes, in_turn=True)
-                    yield from pool.ready()
+                    yield from pool.overlapping()
                 else:
                     yield from pool.drain()
                     yield from map(self.opened, group.chunks)
