@@ -18,6 +18,8 @@ from agent.base.errors import (
 )
 from agent.base.job import Label
 from agent.formats.manifest import Origin
+from agent.formats.repository.crypto import Keys
+from agent.formats.repository.keys import new_key_file, open_key_file
 from agent.formats.repository.objects import Kind
 from providers.errors import Unreachable
 from tests.support.doc_blocks import blocks
@@ -235,14 +237,13 @@ def test_a_password_that_restic_could_not_be_given_makes_no_repository(device: D
     assert not device.objects.path.exists()
 
 
-def test_a_repository_with_white_space_in_its_password_is_opened(device: Device) -> None:
-    """restic takes it from its environment as it is."""
-    restic(device.objects.path, "init", environment={"RESTIC_PASSWORD": " word\n"})
-    device.options = {"password": "w\udcffrd"}
+def test_a_repository_that_has_such_a_password_is_opened() -> None:
+    """restic takes one with white space from its environment as it is."""
+    master = Keys.random()
+    _, key_file = new_key_file(master, " word\n", datetime.now(UTC), HOST)
+    assert open_key_file(key_file, " word\n") == master
     with pytest.raises(WrongKey, match="does not open"):
-        device.save()
-    device.options = {"password": " word\n"}
-    device.save()
+        open_key_file(key_file, "w\udcffrd")
 
 
 def test_the_repository_of_somebody_else_gets_no_second_key(device: Device, tmp_path: Path) -> None:
