@@ -14,7 +14,7 @@ from agent.formats.repository.compression import decompressed, decompressed_piec
 from agent.formats.repository.crypto import Cryptor, Keys
 
 _THREADS = 2
-_AHEAD_BYTES = 3 << 20
+_AHEAD_BYTES = 2 << 20
 _GROUP_BYTES = 1 << 17
 """Chunks that one thread opens together."""
 _GROUP_CHUNKS = 64
