@@ -79,7 +79,10 @@ class Sink(Protocol):
         """Truncate and begin again, when the far side ignores a range."""
 
     def expect(self, size_bytes: int, /) -> None:
-        """Take the length of the whole archive, from a storage that knows it; used to show progress."""
+        """Take the length of the whole archive, from a storage that knows it, for progress and free space.
+
+        May raise as `write` does.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from agent.base.errors import disk_errors
 from agent.transfer.context import Context, Destination
 from agent.transfer.streams import FileSink, FileSource, file_digest
-from providers.api import Capability, Stored
+from providers.api import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,4 @@ def fetch(order: Fetch, context: Context) -> Stored:
             max_bytes=order.max_bytes,
         )
     with closing(sink):
-        if order.max_bytes and Capability.STAT in storage.capabilities:
-            sink.check_size(storage.stat(name).size_bytes)
         return storage.get(name, sink, context.checkpoint)

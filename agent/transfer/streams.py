@@ -167,7 +167,7 @@ class FileSink:
         self._room.check()
         self._file: BinaryIO = open(path, "ab", opener=private)  # noqa: SIM115 (closed by `close`)
         self._write_back = WriteBack(self._file.fileno(), self._file.tell())
-        self._token, self._progress, self.expect = token, progress, expected
+        self._token, self._progress, self._expected = token, progress, expected
         self._max_bytes = max_bytes
 
     def write(self, chunk: bytes, /) -> int:
@@ -183,6 +183,13 @@ class FileSink:
 
     def tell(self) -> int:
         return self._file.tell()
+
+    def expect(self, size_bytes: int, /) -> None:
+        """Take the size of the whole archive. Raises `TooLarge`, and `NoSpace` when the rest has no room."""
+        self.check_size(size_bytes)
+        with disk_errors("cannot write the download"):
+            self._room.check(size_bytes - self.tell())
+        self._expected(size_bytes)
 
     def check_size(self, size_bytes: int) -> None:
         """Raise `TooLarge` when an archive of this size is not to be fetched."""

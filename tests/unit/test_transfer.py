@@ -18,7 +18,7 @@ from agent.base.errors import Cancelled, NoSpace
 from agent.transfer.cancel import CancelToken
 from agent.transfer.connections import Connections
 from agent.transfer.streams import FileSink, FileSource, StreamSource, file_digest
-from providers.errors import Suspended
+from providers.errors import Suspended, TooLarge
 
 CHUNKS = st.lists(st.binary(max_size=50), max_size=20)
 
@@ -297,6 +297,18 @@ def test_closing_twice_does_no_harm(listener: socket.socket) -> None:
     connections.close()
     connections.close()
     connections.shut()
+
+
+def test_an_archive_that_does_not_fit_on_the_disk_is_not_begun(tmp_path: Path) -> None:
+    """cassandra-medusa#636, idevicerestore#622: all that was free was written before that was told."""
+    told: list[int] = []
+    with closing(FileSink(tmp_path / "a", CancelToken(), expected=told.append, max_bytes=1 << 60)) as sink:
+        sink.expect(1000)
+        with pytest.raises(NoSpace, match=f"where {1 << 59} are needed"):
+            sink.expect(1 << 59)
+        with pytest.raises(TooLarge):
+            sink.expect(1 << 61)
+    assert told == [1000]
 
 
 def test_a_full_disk_while_fetching_is_the_device_s(tmp_path: Path) -> None:
