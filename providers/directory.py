@@ -56,15 +56,25 @@ _KINDS: Mapping[int | None, tuple[type[StorageError], str]] = {
 
 
 def classify_os_error(what: str) -> Classify:
-    """Return a classifier of an `OSError` about `what` by its errno; `IoError` for an unknown one."""
+    """Return a classifier of an `OSError` about `what` by its errno; `IoError` for an unknown one.
+
+    The message also has the name of the file where that is refused, and not all of `what`.
+    """
 
     def classify(error: BaseException) -> StorageError:
         number = error.errno if isinstance(error, OSError) else None
         unlisted = (IoError, f"the system reports {errno.errorcode.get(number or 0, 'an error')}")
         kind, why = _KINDS.get(number, unlisted)
-        return kind(f"{what}: {why}")
+        file = _file_of(error) if kind in (AccessDenied, Rejected) else ""
+        return kind(f"{what}{file}: {why}")
 
     return classify
+
+
+def _file_of(error: BaseException) -> str:
+    path = getattr(error, "filename", None)
+    name = os.path.basename(path) if isinstance(path, str) else ""
+    return f", '{name}'" if name.isprintable() and name.strip(".") else ""
 
 
 def is_mount_point(directory: int) -> bool:

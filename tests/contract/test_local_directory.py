@@ -207,6 +207,14 @@ def test_a_symbolic_link_with_the_archives_name_is_neither_read_nor_replaced(tmp
     assert (target / "a.zip").readlink() == outside
 
 
+def test_an_error_names_the_file_that_it_is_about(tmp_path: Path) -> None:
+    """root's `restic prune` had left one index that the agent's user could not read, among thousands."""
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index/feb22b5a").symlink_to("elsewhere")
+    with pytest.raises(Rejected, match="target 'device', 'feb22b5a': a symbolic link is in the way"):
+        local(tmp_path).get("index/feb22b5a", MemorySink(), {})
+
+
 @pytest.mark.parametrize("kind", SPECIAL)
 def test_what_is_no_regular_file_is_not_listed(tmp_path: Path, kind: str) -> None:
     """Nobody can get it; in a repository, one link among the locks kept every backup away."""
