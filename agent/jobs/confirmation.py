@@ -132,9 +132,11 @@ class Confirmations:
                 self._timer.cancel()
             entry.confirmation.decision.confirm()
 
-        # Kept over restarts: only a health command can revert the restore now.
-        record = partial(self._journal.checkpoints.keep, entry.job.id, CONFIRMED, "yes")
-        return Admitted(entry.job.id, record, begin)
+        return Admitted(entry.job.id, partial(self._record, entry), begin)
+
+    def _record(self, entry: _Waiting) -> None:
+        """Keep the confirmation over restarts; only a health command can revert the restore now."""
+        self._journal.checkpoints.keep(entry.job.id, CONFIRMED, "yes")
 
     def cancelling(self, request: CancelRequest) -> None:
         """Keep a cancel as part of the open unit: a crash does not undo it."""
