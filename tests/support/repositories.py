@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ from tests.support.waiting import wait_until
 
 PASSWORD = "correct horse"
 HOST = "org.example:device"
+SETTLED_NS = 10_000_000
 
 
 @dataclass
@@ -138,6 +140,7 @@ class Device:
         """Write a snapshot of the roots; `when` is the device's clock."""
         token = token or CancelToken()
         self.report = Report()
+        self._let_settle()
         origin = self.origin(when=when)
         fields: dict[str, Any] = {"origin": origin, "password": PASSWORD, "state": self.state} | self.options
         entries = (
@@ -145,6 +148,14 @@ class Device:
         )
         order = SnapshotOrder(**fields)
         return save_snapshot(self.objects, entries, self.report, order, Context("job", token, {}))
+
+    def _let_settle(self) -> None:
+        """Wait the moment in which a file that was just written counts as one that is still changing."""
+        paths = (path for root in self.roots for path in root.directory.rglob("*"))
+        newest_ns = max((path.lstat().st_ctime_ns for path in paths), default=0)
+        # Some tests turn the monotonic clock, with which `wait_until` counts.
+        while 0 <= time.time_ns() - newest_ns < SETTLED_NS:
+            time.sleep(0.001)
 
     def origin(self, *, when: datetime | None = None, sources: tuple[Root, ...] | None = None) -> Origin:
         roots = self.roots if sources is None else sources
