@@ -172,6 +172,10 @@ def spare_memory() -> None:
 
     Providers that need these libraries find them.
     """
+    import logging
+
+    # From Python 3.12 on every record would ask asyncio for its task.
+    vars(logging)["logAsyncioTasks"] = False
     hidden = {"rich", "greenlet"} - sys.modules.keys()
     sys.modules.update(dict.fromkeys(hidden, cast(ModuleType, None)))
     if "asyncio" not in sys.modules:
