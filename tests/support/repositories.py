@@ -30,6 +30,7 @@ from agent.formats.repository.reader import snapshots as snapshots_in
 from agent.formats.repository.session import SnapshotOrder
 from agent.formats.repository.snapshot import SavedSnapshot, save_snapshot
 from agent.formats.repository.unpacked import put_unpacked
+from agent.formats.repository.writer import TICK_NS
 from agent.formats.walk_report import Report
 from agent.save.walk import WalkRoot, walk
 from agent.transfer.cancel import CancelToken
@@ -45,7 +46,6 @@ from tests.support.waiting import wait_until
 
 PASSWORD = "correct horse"
 HOST = "org.example:device"
-SETTLED_NS = 10_000_000
 
 
 @dataclass
@@ -154,7 +154,7 @@ class Device:
         paths = (path for root in self.roots for path in root.directory.rglob("*"))
         newest_ns = max((path.lstat().st_ctime_ns for path in paths), default=0)
         # Some tests turn the monotonic clock, with which `wait_until` counts.
-        while 0 <= time.time_ns() - newest_ns < SETTLED_NS:
+        while 0 <= time.time_ns() - newest_ns < TICK_NS:
             time.sleep(0.001)
 
     def origin(self, *, when: datetime | None = None, sources: tuple[Root, ...] | None = None) -> Origin:

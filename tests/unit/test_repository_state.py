@@ -18,7 +18,7 @@ from agent.base.errors import (
 )
 from agent.base.roots import Root
 from agent.formats.repository.objects import Kind
-from agent.formats.repository.state import PART_BYTES, ROOT, Row, State
+from agent.formats.repository.state import ROOT, ROW_BYTES, Row, State
 from tests.support.repositories import CONTENT, Device, is_as_it_was, small_device, source
 from tests.support.trees import File, make_tree
 from tests.support.waiting import wait_until
@@ -144,7 +144,7 @@ def test_a_file_that_changed_at_the_moment_of_the_backup_is_read_again(
 ) -> None:
     """The kernel's clock stands still for some milliseconds: a second change leaves no trace."""
     with monkeypatch.context() as patch:
-        patch.setattr("agent.formats.repository.writer._TICK_NS", 10**18)
+        patch.setattr("agent.formats.repository.writer.TICK_NS", 10**18)
         device.save()
     assert device.save().changes.files_changed == 2
     assert device.save().changes.files_unmodified == 2
@@ -193,7 +193,7 @@ def test_a_file_that_cannot_be_read_is_told_and_comes_back(
 
 CONTENTS = st.integers(0, 5).flatmap(
     lambda half_parts: st.integers(0, 2).map(
-        lambda more: os.urandom((half_parts * PART_BYTES // 2 + more * 32) // 32 * 32)
+        lambda more: os.urandom((half_parts * ROW_BYTES // 2 + more * 32) // 32 * 32)
     )
 )
 
@@ -205,7 +205,10 @@ def test_the_ids_of_large_files_come_back_whole(kept: list[tuple[bytes, bytes]])
     model: dict[bytes, bytes] = {}
     with TemporaryDirectory() as directory, closing(State(Path(directory) / "state", lambda: None)) as state:
         for name, content in kept:
-            state.forget(ROOT, name)
+            if name in model:
+                known = state.entry(ROOT, name)
+                assert known
+                state.make_way(ROOT, name, known)
             state.keep([Row(ROOT, name, b"signature", content, 0, 1)])
             model[name] = content
             found = {each: state.entry(ROOT, each) for each in model}

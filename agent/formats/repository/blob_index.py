@@ -104,7 +104,7 @@ class BlobIndex:
         """The damage of an index that was passed over."""
 
     def load(self, objects: Objects, cryptor: Cryptor, check: Callable[[], None]) -> None:
-        """Read all indexes, and pass over damaged ones: not every snapshot needs all of them.
+        """Read all indexes, and pass over those that were altered: not every snapshot needs all of them.
 
         Raises `RepositoryBroken` for what cannot be true, StorageError and what `check` raises.
         """

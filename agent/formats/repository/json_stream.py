@@ -23,12 +23,8 @@ def items_of(pieces: Iterable[bytes], name: str) -> Iterator[Any]:
     Raises `RepositoryBroken` for anything else, and what `pieces` raises.
     """
     text = _Text(pieces)
-    for member in _members(text):
-        if member == name and text.peek() == "[":
-            for _ in _places(text):
-                yield text.value()
-        else:
-            text.value()
+    for _ in _items(text, name):
+        yield text.value()
 
 
 def items_in_parts(pieces: Iterable[bytes], name: str, inner: str, most: int) -> Iterator[dict[str, Any]]:
@@ -38,10 +34,15 @@ def items_in_parts(pieces: Iterable[bytes], name: str, inner: str, most: int) ->
     that comes first is in one part.
     """
     text = _Text(pieces)
+    for _ in _items(text, name):
+        yield from _parts(text, inner, most)
+
+
+def _items(text: "_Text", name: str) -> Iterator[None]:
+    """Yield at each value of the list that is the member `name`; the caller reads it."""
     for member in _members(text):
         if member == name and text.peek() == "[":
-            for _ in _places(text):
-                yield from _parts(text, inner, most)
+            yield from _places(text)
         else:
             text.value()
 

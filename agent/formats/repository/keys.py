@@ -37,6 +37,8 @@ _VERSIONS = range(1, 100)
 """Versions that are named in a message."""
 MOST_BYTES = 1 << 16
 """The longest key file or config that is read."""
+_MOST_KEYS = 20
+"""As restic tries: the password is tried with each, and one may take seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +162,6 @@ def _json(value: dict[str, Any]) -> bytes:
 
 def _base64(value: bytes) -> str:
     return b64encode(value).decode()
-
-
-_MOST_KEYS = 20
-"""As restic tries: the password is tried with each, and one may take seconds."""
 
 
 @dataclass(frozen=True, slots=True)

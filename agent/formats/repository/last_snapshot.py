@@ -5,7 +5,7 @@ next prune, and a snapshot that refers to it is broken, though its backup was a 
 again after new hardware, or when it was lost.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
@@ -24,7 +24,8 @@ from agent.formats.repository.session import Session
 from agent.formats.repository.state import ROOT, Row, State
 from providers.errors import AccessDenied
 
-_ROWS = 1000
+_ROWS, _ROWS_BYTES = 1000, 1 << 20
+"""So many rows, or bytes of ids in them, are kept at once."""
 _MOST_ENTRIES = 10_000_000
 """A few trees that name each other twice are endless directories."""
 
@@ -95,35 +96,31 @@ class _Rebuilding:
     def _directory(self, number: int, tree_id: bytes) -> Iterator[tuple[int, bytes]]:
         """Keep the entries of a directory; yield the numbers and trees of those in it."""
         rows: list[Row] = []
-        count = 0
+        count = held_bytes = 0
         for node in self._reader.tree(tree_id):
             self._left -= 1
             if self._left < 0:
                 raise RepositoryBroken(f"the last snapshot has more than {_MOST_ENTRIES} entries")
-            if not self._is_stored(node):
+            if node.kind is None or not self._index.has_all(_keys(node)):
                 continue
             count += 1
+            held_bytes += len(node.content)
             child = self._state.new_directory() if node.kind is DIR else 0
             rows.append(Row(number, node.name, node.signature, node.content, child, self._kind(node)))
             if child:
                 yield child, node.content
-            if len(rows) >= _ROWS:
+            for key in _keys(node):
+                self._state.use(key)
+            if len(rows) >= _ROWS or held_bytes >= _ROWS_BYTES:
                 self._keep(rows)
+                held_bytes = 0
         self._keep(rows)
         self._state.set_size(number, count)
 
     def _keep(self, rows: list[Row]) -> None:
         self._check()
         self._state.keep(rows)
-        for row in rows:
-            for key in [tree_key(bytes(row.content))] if row.child else ids_of(bytes(row.content)):
-                self._state.use(key)
         rows.clear()
-
-    def _is_stored(self, node: SavedNode) -> bool:
-        if node.kind is DIR:
-            return self._index.has_all([tree_key(node.content)])
-        return node.kind is not None and self._index.has_all(ids_of(node.content))
 
     def _kind(self, node: SavedNode) -> int:
         """Return how a file was cut; NONE when it has one chunk, which tells nothing."""
@@ -132,3 +129,8 @@ class _Rebuilding:
         place = self._index.place(node.content[:ID_BYTES])
         is_fixed = place is not None and place.content_bytes == MEAN_BYTES
         return FileKind.FIXED | FileKind.SQLITE if is_fixed else FileKind.BY_CONTENT
+
+
+def _keys(node: SavedNode) -> Iterable[bytes]:
+    """Return the keys of the blobs that an entry names itself."""
+    return [tree_key(node.content)] if node.kind is DIR else ids_of(node.content)

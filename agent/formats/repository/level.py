@@ -24,7 +24,7 @@ class Level:
     before: int
     """Entries that it had there."""
     old: dict[bytes, Known] | None
-    """Those entries that have not come yet; None for a directory with too many."""
+    """Those entries that have not come yet; None where they would take too much memory."""
     is_changed: bool = False
     found: int = 0
     """Entries that have come and were there before."""

@@ -23,6 +23,9 @@ _COMPRESSED_ENTRY = struct.Struct("<BII32s")
 _LENGTH = struct.Struct("<I")
 _MOST_BLOBS = 10_000
 """The index of a pack is below 2 MiB, and its header far below the 16 MiB that readers take."""
+_FULL_BYTES = 3 << 20
+"""An index gets no further pack from this size on: memory has all of it. No pack adds 2 MiB."""
+_HEAD, _END = b'{"packs":[', b"]}"
 
 
 class Blob(NamedTuple):
@@ -123,11 +126,6 @@ def blobs_in(header: bytes) -> Iterator[Blob]:
         _, length, *plain, blob_id = entry.unpack_from(header, position)
         yield Blob(blob_id, bool(kind & TREE), offset, length, plain[0] if plain else 0)
         offset, position = offset + length, position + entry.size
-
-
-_FULL_BYTES = 3 << 20
-"""An index gets no further pack from this size on: memory has all of it. No pack adds 2 MiB."""
-_HEAD, _END = b'{"packs":[', b"]}"
 
 
 def encoded_indexes(packs: Iterable[tuple[str, Iterable[Blob]]]) -> Iterator[tuple[list[str], list[bytes]]]:

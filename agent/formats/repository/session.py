@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.base.durable import make_directories, sync_directory
+from agent.base.durable import closing_fd, make_directories, sync_directory
 from agent.base.errors import Cancelled, IoError, NoSpace, RepositoryBusy, disk_errors
 from agent.formats.manifest import Origin
 from agent.formats.repository.crypto import Cryptor
@@ -120,8 +120,8 @@ def in_use(directory: Path, *, alone: bool = False) -> Iterator[None]:
     """
     with ExitStack() as stack:
         with suppress(FileNotFoundError):
-            held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            stack.callback(os.close, held)
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            held = stack.enter_context(closing_fd(fd))
             try:
                 fcntl.flock(held, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -18,7 +18,7 @@ ROOT = 1
 """The number of the directory `/`."""
 WHOLE_DIRECTORY, _WHOLE_BYTES = 1024, 1 << 20
 """A directory with at most so many entries, and so many bytes of ids, is read at once."""
-PART_BYTES = 1 << 16
+ROW_BYTES = 1 << 16
 """The ids in one row. Those of a large file go on in rows with its name, a byte 0 and a number."""
 _CACHE_KIB = 4 << 10
 _VERSION = 3
@@ -95,9 +95,11 @@ class State(Database):
         query = "SELECT name, signature, content, child, kind FROM entries WHERE directory = ? ORDER BY name"
         found, size_bytes = dict[bytes, Known](), 0
         for row, seen, content, child, kind in self._database.execute(query, (directory,)):
-            name = row.partition(b"\0")[0]
-            before = found[name].content if name in found else b""
-            found[name] = Known(seen, before + content, child, kind)
+            if b"\0" in row:
+                name = row.partition(b"\0")[0]
+                found[name] = found[name]._replace(content=found[name].content + content)
+            else:
+                found[row] = Known(seen, content, child, kind)
             size_bytes += len(content)
             if size_bytes > _WHOLE_BYTES:
                 return None
@@ -109,7 +111,7 @@ class State(Database):
         if not found:
             return None
         signature, content, child, kind = found
-        if len(content) == PART_BYTES:
+        if len(content) == ROW_BYTES:
             query = "SELECT content FROM entries WHERE directory = ? AND name >= ? AND name < ? ORDER BY name"
             content = b"".join(part for (part,) in self._database.execute(query, _all_rows(directory, name)))
         return Known(signature, content, child, kind)
@@ -122,12 +124,16 @@ class State(Database):
                 yield name
 
     def keep(self, rows: Iterable[Row]) -> None:
-        """Remember entries, in place of those with these names that have at most `PART_BYTES` of ids."""
+        """Remember entries, in place of those with these names, for which `make_way` was called."""
         parts = chain.from_iterable(map(_parts, rows))
         self._database.executemany("REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", parts)
 
-    def forget(self, directory: int, name: bytes) -> None:
-        """Forget an entry, whose blobs are given back elsewhere."""
+    def make_way(self, directory: int, name: bytes, known: Known) -> None:
+        """Prepare for another entry in the place of `known`, which may have had more rows."""
+        if len(known.content) > ROW_BYTES:
+            self._forget(directory, name)
+
+    def _forget(self, directory: int, name: bytes) -> None:
         statement = "DELETE FROM entries WHERE directory = ? AND name >= ? AND name < ?"
         self._database.execute(statement, _all_rows(directory, name))
 
@@ -137,7 +143,7 @@ class State(Database):
     def drop(self, directory: int, name: bytes, known: Known) -> None:
         """Forget an entry, and all that is below it."""
         self._check()
-        self.forget(directory, name)
+        self._forget(directory, name)
         self.release(known)
 
     def release(self, known: Known) -> None:
@@ -205,13 +211,13 @@ class State(Database):
 
 def _parts(row: Row) -> Iterable[Row]:
     """Return the rows of an entry. SQLite copies what is in a row twice, which is much for 8 MiB of ids."""
-    if len(row.content) <= PART_BYTES:
+    if len(row.content) <= ROW_BYTES:
         return (row,)
-    begins = range(0, len(row.content), PART_BYTES)
+    begins = range(0, len(row.content), ROW_BYTES)
     return (
         row._replace(
             name=row.name + (b"\0%08d" % begin if begin else b""),
-            content=row.content[begin : begin + PART_BYTES],
+            content=row.content[begin : begin + ROW_BYTES],
         )
         for begin in begins
     )

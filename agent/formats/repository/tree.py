@@ -19,7 +19,7 @@ from agent.formats.repository.node import Node, node_parts, signature
 from agent.formats.repository.packs import tree_key
 from agent.formats.repository.paths import SnapshotPaths, base, parent
 from agent.formats.repository.scratch import Scratch
-from agent.formats.repository.state import PART_BYTES, ROOT, WHOLE_DIRECTORY, Known, Row, State
+from agent.formats.repository.state import ROOT, WHOLE_DIRECTORY, Known, Row, State
 
 
 class Trees:
@@ -122,8 +122,8 @@ class Trees:
         level.count += 1
         if known is None or known != row[2:]:
             level.is_changed = True
-            if known and len(known.content) > PART_BYTES:
-                self._state.forget(level.number, row.name)
+            if known:
+                self._state.make_way(level.number, row.name, known)
             level.rows.append(row)
         self._held += level.hold(node)
         if self._held >= MOST_HELD:

@@ -18,7 +18,7 @@ from agent.transfer.context import Context
 
 _LOGS = (b"-wal", b"-journal")
 """Ends of the names of the files in which SQLite keeps changes beside a database."""
-_TICK_NS = 10_000_000
+TICK_NS = 10_000_000
 """Longer than the kernel's clock stands still: a file of this moment may change again without a trace."""
 _PACE = 64
 """Entries between two looks at the token."""
@@ -87,7 +87,7 @@ class EntryWriter:
         if entry.has_changed(content.size_bytes):
             self._report.skip(entry.name, "changed while read")
             kind |= FileKind.RACY
-        elif time.time_ns() - entry.stat.st_ctime_ns < _TICK_NS:
+        elif time.time_ns() - entry.stat.st_ctime_ns < TICK_NS:
             kind |= FileKind.RACY
         return Content(content.ids, content.size_bytes, kind)
 
