@@ -16,6 +16,8 @@ _DAMAGED = {
     sqlite3.SQLITE_READONLY_DBMOVED,
 }
 _LOG_HEADER_BYTES = 32
+_LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+"""The first bytes of a write-ahead log, see https://www.sqlite.org/fileformat.html section 4.1."""
 
 
 class JournalBroken(sqlite3.DatabaseError):
@@ -51,11 +53,22 @@ class JournalFiles:
         log, before = _status(self._log), self._log_was
         if before and not _is_same(before, log):
             return f"the journal's log '{self._log}' was moved, removed or replaced"
-        if before and log and log.st_size < _LOG_HEADER_BYTES:
-            return f"the journal's log '{self._log}' was cut"
+        if before and not self._log_begins_well():
+            return f"the journal's log '{self._log}' was cut or overwritten"
         if log and log.st_size >= _LOG_HEADER_BYTES:
             self._log_was = log
         return ""
+
+    def _log_begins_well(self) -> bool:
+        """Return True when the log has its header.
+
+        The size alone does not tell: SQLite writes on where it was, and a cut file is soon as long as before.
+        """
+        try:
+            with open(self._log, "rb", buffering=0) as log:
+                return log.read(4) in _LOG_MAGIC
+        except FileNotFoundError:  # only just removed: the next look says so
+            return True
 
     @property
     def log_is_gone(self) -> bool:

@@ -14,6 +14,7 @@ from agent.base.job import Job, Kind
 from agent.faces.ditto.redelivery import Redeliveries
 from agent.journal import Journal
 from agent.journal.commands import CommandId
+from agent.journal.intact import JournalBroken
 from agent.journal.schema import NewerJournal
 from tests.support.filled_journal import START, fill, fill_new
 
@@ -144,3 +145,16 @@ def test_a_journal_on_a_disk_that_refuses_is_not_taken_for_corrupt(path: Path) -
     with pytest.raises(OSError, match="directory"):
         Journal(path)
     assert path.is_dir()
+
+
+def test_a_log_that_is_cut_during_a_unit_is_noticed_afterwards(path: Path) -> None:
+    """SQLite writes on where it was: the log is as long as before, and its beginning is a hole."""
+    journal = Journal(path)
+    fill(journal)
+    with journal.unit():
+        journal.outbox.keep("topic", b"payload", "")
+        os.truncate(f"{path}-wal", 0)
+    assert Path(f"{path}-wal").stat().st_size > 32
+    with pytest.raises(JournalBroken, match="log '.*' was cut or overwritten"):
+        journal.check()
+    journal.close()
