@@ -36,7 +36,8 @@ from agent.journal import JournalError
 from agent.journal.intact import JournalBroken
 from agent.journal.schema import NewerJournal
 from agent.save.inventory import Inventory, take_inventory
-from agent.settings import Settings, TargetSettings
+from agent.settings import Settings
+from agent.settings.groups import TargetSettings
 from agent.settings.load import SettingsError, load
 
 __all__ = ["BackupCreate", "BackupError", "BackupInfo", "Preview", "Unexportable"]

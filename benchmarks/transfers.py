@@ -14,7 +14,7 @@ from statistics import median
 
 import pytest
 
-from agent.settings.kinds import format_size, parse_size
+from agent.settings.parsing import format_size, parse_size
 from benchmarks import machine
 from benchmarks.agent_job import ARCHIVE, agent, broker, scratch
 from benchmarks.corpora import incompressible

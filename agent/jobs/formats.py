@@ -16,7 +16,8 @@ from agent.jobs.requests.options import Key, invalid_option
 from agent.jobs.requests.restore import ArchiveKey
 from agent.jobs.requests.storage import StorageOptions
 from agent.jobs.staging import states_of
-from agent.settings import EncryptionSettings, Settings
+from agent.settings import Settings
+from agent.settings.groups import EncryptionSettings
 from agent.settings.stores import NO_RECIPIENTS
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from agent.jobs.verify import verdicts
 from agent.jobs.worker import Outcome, Task, Tools
 from agent.journal import Journal, JournalError
 from agent.journal.jobs import JobRecord
-from agent.settings import StoreSettings
+from agent.settings.groups import StoreSettings
 from agent.transfer.context import Context
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from agent.base.errors import Cancelled, JobError, LeftToRecovery
 from agent.base.refusals import SEE_LOG
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
-from agent.settings import TransferSettings
+from agent.settings.groups import TransferSettings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.connections import Connections
 from agent.transfer.context import Context, Destination

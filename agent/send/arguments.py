@@ -12,7 +12,7 @@ from agent.send.options import UnusableOption, gathered, read_secret, read_secre
 
 if TYPE_CHECKING:
     from agent.mqtt.link import Broker
-    from agent.settings.kinds import BrokerAddress
+    from agent.settings.parsing import BrokerAddress
 
 
 @dataclass(frozen=True, slots=True)

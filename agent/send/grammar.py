@@ -15,7 +15,7 @@ from agent.mqtt.hono import Identity
 from agent.send.options import SOURCES, option, secret_source
 
 if TYPE_CHECKING:
-    from agent.settings.kinds import BrokerAddress
+    from agent.settings.parsing import BrokerAddress
 
 _FIELDS = {
     "statusCode": "status code that the job ends with",
@@ -162,7 +162,7 @@ def _add_fields(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
 
 
 def _address(text: str) -> "BrokerAddress":
-    from agent.settings.kinds import parse_broker
+    from agent.settings.parsing import parse_broker
 
     try:
         return parse_broker(text)

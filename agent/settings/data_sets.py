@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator
 
-from agent.settings.kinds import ValueKind, list_of
+from agent.settings.kinds import ValueKind
+from agent.settings.parsing import list_of
 
 if TYPE_CHECKING:
-    from agent.settings import DataSetSettings
+    from agent.settings.groups import DataSetSettings
 
 MAX_PATHS = 100
 

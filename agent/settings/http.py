@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from agent.settings.secret_files import is_encrypted_key
 
 if TYPE_CHECKING:
-    from agent.settings import HttpSettings, Settings
+    from agent.settings import Settings
+    from agent.settings.groups import HttpSettings
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[0-9.]+|localhost):([0-9]{1,5})")
 

@@ -11,7 +11,8 @@ from typing import get_args, get_origin
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from agent.settings import KantoSettings, Settings
+from agent.settings import Settings
+from agent.settings.kanto import KantoSettings
 from agent.settings.kinds import ValueKind, kind_of
 from agent.settings.schedules import KANTO
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.settings import ScheduleSettings, Settings
+    from agent.settings import Settings
+    from agent.settings.groups import ScheduleSettings
 
 KANTO = "kanto"
 """The name of the schedule of Kanto's own settings."""
@@ -15,7 +16,7 @@ KANTO = "kanto"
 
 def schedule_of(settings: "Settings", name: str = KANTO) -> "ScheduleSettings":
     """Return the schedule of this name; `kanto` is there even when the settings do not name it."""
-    from agent.settings import ScheduleSettings
+    from agent.settings.groups import ScheduleSettings
 
     return settings.schedules[name] if name in settings.schedules else ScheduleSettings()
 

@@ -25,7 +25,7 @@ from agent.settings.keys import (
     name_of,
     takes_object,
 )
-from agent.settings.kinds import is_tiny_period
+from agent.settings.parsing import is_tiny_period
 
 ENVIRONMENT_PREFIX = "EDGE_BACKUP_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"

@@ -14,7 +14,8 @@ from providers.errors import BadOptions
 from providers.prefix import check_prefix, prefix_option
 
 if TYPE_CHECKING:
-    from agent.settings import Settings, StoreSettings
+    from agent.settings import Settings
+    from agent.settings.groups import StoreSettings
 
 ANY_DEVICE = "namespace:name"
 """Stands for the device's id while prefixes are checked."""

@@ -19,7 +19,8 @@ from agent.jobs.formats import encryption_for, unlock_for
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.raw import RawRequest, read_raw
 from agent.jobs.requests.restore import VerifyRequest, read_key
-from agent.settings import EncryptionSettings, Settings
+from agent.settings import Settings
+from agent.settings.groups import EncryptionSettings
 from agent.settings.load import SettingsError, load
 
 # From the public test vectors.

@@ -11,7 +11,7 @@ import pytest
 from agent.jobs.worker import DEADLINE_EXCEEDED, Outcome, Task, Tools, Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox
-from agent.settings import TransferSettings
+from agent.settings.groups import TransferSettings
 from agent.transfer.context import Context
 
 
