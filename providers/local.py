@@ -5,15 +5,14 @@ An archive appears under its name in one step: it is written to a hidden file be
 no modes, owners or links, and adds no colon to a name.
 """
 
-import errno
 import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from providers.api import (
     MAX_NAME_BYTES,
@@ -28,16 +27,10 @@ from providers.api import (
     check_name,
 )
 from providers.directory import (
-    DIRECTORY_FLAGS,
-    classify_os_error,
     inside,
-    is_mount_point,
     is_part,
     name_new,
-    new_part,
-    open_resolved,
     refuse_special,
-    remove_abandoned,
     write_all,
 )
 from providers.errors import (
@@ -45,13 +38,9 @@ from providers.errors import (
     AlreadyThere,
     BadOptions,
     Corrupted,
-    NoSpace,
-    NotFound,
-    Rejected,
-    TargetAbsent,
-    translating,
 )
 from providers.free_space import Room
+from providers.local_target import TargetDirectory
 from providers.options import Option, problems_in
 from providers.writeback import CHUNK_BYTES, WriteBack
 
@@ -77,20 +66,21 @@ class Local(Storage):
     prefix_option: ClassVar[str] = "local.directory"
 
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
-        self._target_name = options.get("local.target") or "device"
-        if problems := _problems(options, self._target_name, limits):
+        name = options.get("local.target") or "device"
+        if problems := _problems(options, name, limits):
             raise BadOptions(problems)
-        self._target, self._reserve = limits.targets[self._target_name], limits.reserve
+        self._target = TargetDirectory(name, limits.targets[name], limits.reserve)
+        self._spare_bytes = _SPARE_BYTES if limits.reserve else 0
         self._check = limits.check
         self._chunk_bytes = min(CHUNK_BYTES, limits.buffer_bytes)
 
     def preflight(self, writing: bool, /) -> None:
         """Raises `TargetAbsent` when the target is not there, `AccessDenied` when it cannot be written."""
-        with self._translating(), self._root() as root:
+        with self._target.translating(), self._target.opened() as root:
             if writing and not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
                 read_only = os.fstatvfs(root).f_flag & os.ST_RDONLY
                 reason = "its file system is read-only" if read_only else "this user cannot write there"
-                raise AccessDenied(f"target '{self._target_name}': {reason}")
+                raise AccessDenied(f"{self._target}: {reason}")
 
     def put(
         self, name: str, source: Source, _metadata: Mapping[str, str], _checkpoint: Checkpoint, /
@@ -100,9 +90,9 @@ class Local(Storage):
         Raises `NoSpace` before the first byte when the size is known and does not fit, and later when the
         device's reserve would be used up. The metadata is not kept.
         """
-        with self._new_file(name, source.size or 0) as new:
+        with self._target.new_file(name, source.size or 0) as new:
             size_bytes = self._copy(source, new.file, new.room)
-            with self._translating():
+            with self._target.translating():
                 # The order is what makes it durable: content, then name, then the directory that has it.
                 os.fsync(new.file)
                 refuse_special(new.leaf, new.directory)
@@ -115,13 +105,13 @@ class Local(Storage):
 
         Raises `NoSpace` for a large one that would take the room of small ones, where a reserve is kept.
         """
-        spare_bytes = _SPARE_BYTES if self._reserve and len(content) > _SMALL_BYTES else 0
-        with self._new_file(name, len(content) + spare_bytes) as new:
+        spare_bytes = self._spare_bytes if len(content) > _SMALL_BYTES else 0
+        with self._target.new_file(name, len(content) + spare_bytes) as new:
             for start in range(0, len(content), self._chunk_bytes):
                 self._check()
-                with self._translating():
+                with self._target.translating():
                     write_all(new.file, content[start : start + self._chunk_bytes])
-            with self._translating():
+            with self._target.translating():
                 os.fsync(new.file)
                 try:
                     name_new(new.part, new.leaf, new.directory)
@@ -130,39 +120,20 @@ class Local(Storage):
                 os.fsync(new.directory)
                 return self._stored(name, os.fstat(new.file))
 
-    @contextmanager
-    def _new_file(self, name: str, size_bytes: int) -> Iterator["_NewFile"]:
-        """Make an unfinished file for `name`; remove it when the block fails. Raises `StorageError`."""
-        *parents, leaf = name.split("/")
-        if is_part(leaf):
-            raise Rejected(
-                "names of the form '.<name>.part-<16 hex digits>' are kept for unfinished archives"
-            )
-        with ExitStack() as stack:
-            with self._translating():
-                root = stack.enter_context(self._root())
-                directory = stack.enter_context(inside(root, parents, create=True))
-                refuse_special(leaf, directory)
-                remove_abandoned(directory)
-                room = self._room(directory)
-                room.check(size_bytes)
-                part, file = stack.enter_context(new_part(directory, leaf))
-            yield _NewFile(directory, leaf, part, file, room)
-
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         """Read `name` into `sink`; continues at `sink.tell()` when the file is still the same one."""
-        with self._opened(name) as (file, status):
+        with self._target.opened_file(name) as (file, status):
             self._resume(sink, checkpoint, status)
             self._fetch(file, sink, status.st_size)
         checkpoint.pop(_ETAG, None)
         return self._stored(name, status)
 
     def stat(self, name: str, /) -> Stored:
-        with self._opened(name) as (_, status):
+        with self._target.opened_file(name) as (_, status):
             return self._stored(name, status)
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
-        with self._opened(name) as (file, status), self._translating():
+        with self._target.opened_file(name) as (file, status), self._target.translating():
             return Piece(os.pread(file, size_bytes, offset), status.st_size, _etag(status))
 
     def list(self, prefix: str, /) -> Iterator[Stored]:
@@ -171,8 +142,8 @@ class Local(Storage):
         if ".." in parents:
             return
         with ExitStack() as stack:
-            stack.enter_context(self._translating())
-            root = stack.enter_context(self._root())
+            stack.enter_context(self._target.translating())
+            root = stack.enter_context(self._target.opened())
             try:
                 top = stack.enter_context(inside(root, parents, create=False))
             except (FileNotFoundError, NotADirectoryError):
@@ -199,48 +170,18 @@ class Local(Storage):
         """Remove the file, on the disk when this returns; a link is removed, not what it leads to."""
         *parents, leaf = name.split("/")
         with ExitStack() as stack:
-            stack.enter_context(self._translating())
-            root = stack.enter_context(self._root())
+            stack.enter_context(self._target.translating())
+            root = stack.enter_context(self._target.opened())
             stack.enter_context(suppress(FileNotFoundError))
             directory = stack.enter_context(inside(root, parents, create=False))
             os.unlink(leaf, dir_fd=directory)
             os.fsync(directory)
 
     def location(self, name: str, /) -> str:
-        return f"local:{self._target_name}/{name}"
+        return self._target.location(name)
 
     def close(self) -> None:
         """Do nothing: no file stays open between calls."""
-
-    @contextmanager
-    def _translating(self) -> Iterator[None]:
-        with translating({OSError: classify_os_error(f"target '{self._target_name}'")}):
-            yield
-
-    @contextmanager
-    def _root(self) -> Iterator[int]:
-        """Open the target. Raises `TargetAbsent`, also while nothing is mounted there."""
-        try:
-            path = self._target.path
-            descriptor = open_resolved(path) if self._target.resolved else os.open(path, DIRECTORY_FLAGS)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if self._target.resolved and any(map(os.path.islink, (path, *path.parents))):
-                raise OSError(errno.ELOOP, "a link is on the way") from error
-            raise TargetAbsent(
-                f"target '{self._target_name}' is not there: plug it in or create it"
-            ) from error
-        try:
-            if self._target.mount and not is_mount_point(descriptor):
-                raise TargetAbsent(
-                    f"target '{self._target_name}' is not there: nothing is mounted, plug it in"
-                )
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _room(self, directory: int) -> Room:
-        reserve_bytes = self._reserve.on(directory) if self._reserve else 0
-        return Room(directory, f"target '{self._target_name}'", reserve_bytes, NoSpace)
 
     def _copy(self, source: Source, file: int, room: Room) -> int:
         """Write the source; return its length. Raises `Corrupted` when length or MD5 are not as announced."""
@@ -249,7 +190,7 @@ class Local(Storage):
         while chunk := source.read(self._chunk_bytes):
             if digest:
                 digest.update(chunk)
-            with self._translating():
+            with self._target.translating():
                 room.take(len(chunk))
                 write_all(file, chunk)
                 done += len(chunk)
@@ -262,26 +203,6 @@ class Local(Storage):
             raise Corrupted("the archive's MD5 is not the announced one: nothing is stored")
         return done
 
-    @contextmanager
-    def _opened(self, name: str) -> Iterator[tuple[int, os.stat_result]]:
-        """Open the file, and close it at the end. Raises `NotFound`, also for what is no regular file."""
-        *parents, leaf = name.split("/")
-        with ExitStack() as stack:
-            with self._translating():
-                root = stack.enter_context(self._root())
-                try:
-                    directory = stack.enter_context(inside(root, parents, create=False))
-                    # Without O_NONBLOCK a FIFO of this name would be waited for.
-                    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                    file = os.open(leaf, flags, dir_fd=directory)
-                except FileNotFoundError as error:
-                    raise NotFound(f"{self.location(name)} does not exist") from error
-                stack.callback(os.close, file)
-                status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
-                raise NotFound(f"{self.location(name)} is not a regular file")
-            yield file, status
-
     def _resume(self, sink: Sink, checkpoint: Checkpoint, status: os.stat_result) -> None:
         same = checkpoint.get(_ETAG) == _etag(status)
         if sink.tell() and not (same and sink.tell() <= status.st_size):
@@ -293,24 +214,12 @@ class Local(Storage):
         offset = sink.tell()
         sink.expect(size_bytes)
         while offset < size_bytes:
-            with self._translating():
+            with self._target.translating():
                 chunk = os.pread(file, min(self._chunk_bytes, size_bytes - offset), offset)
             if not chunk:
-                raise Corrupted(
-                    f"target '{self._target_name}': the file ended at {offset} of {size_bytes} bytes"
-                )
+                raise Corrupted(f"{self._target}: the file ended at {offset} of {size_bytes} bytes")
             sink.write(chunk)
             offset += len(chunk)
-
-
-class _NewFile(NamedTuple):
-    """An unfinished file `part`, open as `file`, that is to become `leaf` in `directory`."""
-
-    directory: int
-    leaf: str
-    part: str
-    file: int
-    room: Room
 
 
 def _problems(options: Mapping[str, str], target_name: str, limits: Limits) -> dict[str, str]:

@@ -15,7 +15,8 @@ from agent.base.text import counted
 from agent.cli.local import local_parser, write_value
 from agent.cli.opened import look_into
 from agent.faces.http.api.archive_tree import file_at, item_facts, modified
-from agent.formats.base import EntryKind, Item, ListedTree
+from agent.formats.base import ListedTree
+from agent.formats.entries import EntryKind, Item
 from agent.formats.manifest import Manifest
 from agent.send.progress import size_text
 from agent.transfer.cancel import CancelToken

@@ -20,7 +20,8 @@ from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, parsed_with_setti
 from agent.faces.unix_address import http_socket
 from agent.formats.archive_file import open_archive
 from agent.formats.archive_names import ALL_ARCHIVES, OwnArchives, device_tag
-from agent.formats.base import EntryKind, Item, ListedTree, Unlock
+from agent.formats.base import ListedTree, Unlock
+from agent.formats.entries import EntryKind, Item
 from agent.formats.manifest import Manifest
 from agent.jobs.admission import Admission
 from agent.jobs.device import last_id

@@ -6,7 +6,8 @@ from dataclasses import astuple, dataclass
 from operator import add
 
 from agent.base.errors import ArchiveError
-from agent.formats.base import DIR, FILE, LINK, Item, SavedTree
+from agent.formats.base import SavedTree
+from agent.formats.entries import DIR, FILE, LINK, Item
 from agent.formats.names import bad_entry
 from providers.free_space import BLOCK_BYTES
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from agent.base.errors import ArchiveError, NotInArchive
 from agent.base.roots import Root, RootsByPrefix
 from agent.base.text import readable
-from agent.formats.base import DIR, Item, SavedTree
+from agent.formats.base import SavedTree
+from agent.formats.entries import DIR, Item
 from agent.formats.manifest import Manifest
 from agent.formats.names import bad_entry
 from agent.formats.survey import ArchiveLimits, Survey, SurveyedTree, Surveyor, check_limits

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from agent.base.errors import disk_errors
 from agent.base.text import readable
-from agent.formats.base import Item, SavedTree
+from agent.formats.base import SavedTree
+from agent.formats.entries import Item
 from agent.formats.names import bad_entry
 from agent.restore.directories import Tree
 from agent.restore.disk import syncs_tell_errors

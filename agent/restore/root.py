@@ -11,7 +11,8 @@ from agent.base.identity import below
 from agent.base.mounts import is_layered, keeps_inodes, mounts_below
 from agent.base.roots import Root
 from agent.base.text import readable
-from agent.formats.base import DIR, FILE, Item, SavedTree
+from agent.formats.base import SavedTree
+from agent.formats.entries import DIR, FILE, Item
 from agent.formats.survey import ArchiveLimits, Survey
 from agent.restore.compare import Comparison, Goes
 from agent.restore.difference import Difference, Differences

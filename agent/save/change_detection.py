@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agent.formats.base import Entry
+from agent.formats.entries import Entry
 from agent.formats.walk_report import Report
 from providers.api import Capability, Storage
 from providers.errors import StorageError

@@ -22,7 +22,7 @@ import structlog
 from agent.base.durable import remove_tree
 from agent.base.errors import disk_errors
 from agent.base.sqlite_files import HEADER_BYTES
-from agent.formats.base import Entry
+from agent.formats.entries import Entry
 from agent.save import database_copier
 from agent.save.database_copier import CHANGED, COPY, IN_USE, MAX_MESSAGE_BYTES
 from agent.save.levels import FILE_FLAGS

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import IoError
-from agent.formats.base import FILE, Format
+from agent.formats.base import Format
+from agent.formats.entries import FILE
 from agent.formats.walk_report import Report
 from agent.save.databases import CountedCopies
 from agent.save.pipeline import saved_entries

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from agent.base.durable import remove_tree
 from agent.base.errors import disk_errors
-from agent.formats.base import Entry, SaveFormat, SaveOrder
+from agent.formats.base import SaveFormat, SaveOrder
+from agent.formats.entries import Entry
 from agent.formats.walk_report import Report
 from agent.save.change_detection import Fingerprinter, LastArchive, is_still_there
 from agent.save.databases import Copies, DatabaseOrder, database_copies

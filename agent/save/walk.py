@@ -18,7 +18,7 @@ from agent.base.patterns import Excluded, PatternLists
 from agent.base.roots import Root
 from agent.base.sqlite_files import database_of, is_database
 from agent.formats.attributes import cost_of
-from agent.formats.base import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAME_BYTES, Entry
+from agent.formats.entries import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAME_BYTES, Entry
 from agent.formats.walk_report import KERNEL_S, OWN, WITHHELD, Report, Top, reason_of
 from agent.save.databases import MAX_BESIDE, Copies
 from agent.save.levels import DIR_FLAGS, FILE_FLAGS, Level, Levels, close

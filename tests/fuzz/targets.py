@@ -13,7 +13,8 @@ from typing import NamedTuple
 from agent.base.durations import format_duration, parse_duration
 from agent.base.errors import JobError
 from agent.formats.age import decrypt, encrypt
-from agent.formats.base import DIR, Encryption, Unlock
+from agent.formats.base import Encryption, Unlock
+from agent.formats.entries import DIR
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.crypto import Cryptor, Keys
 from agent.formats.repository.document import manifest_of, parsed

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.base.roots import Root
-from agent.formats.base import Entry, EntryKind, Item
+from agent.formats.entries import Entry, EntryKind, Item
 from agent.formats.survey import ArchiveLimits, take_survey
 from agent.formats.walk_report import Report
 from agent.formats.zip import records

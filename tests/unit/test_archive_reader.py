@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import ArchiveError
-from agent.formats.base import EntryKind, Item
+from agent.formats.entries import EntryKind, Item
 from agent.formats.survey import ArchiveLimits, take_survey
 from agent.formats.zip.metadata import own_extra
 from agent.formats.zip.reader import ArchiveReader

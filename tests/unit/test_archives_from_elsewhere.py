@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import ArchiveError
-from agent.formats.base import Entry, EntryKind
+from agent.formats.entries import Entry, EntryKind
 from agent.formats.walk_report import Report
 from agent.formats.zip import records
 from agent.formats.zip.reader import ArchiveReader

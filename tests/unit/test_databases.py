@@ -13,7 +13,7 @@ import pytest
 
 from agent.base.errors import Cancelled
 from agent.base.roots import Root
-from agent.formats.base import FILE
+from agent.formats.entries import FILE
 from agent.formats.walk_report import Report
 from agent.save.database_copier import IN_USE
 from agent.save.databases import DatabaseOrder, database_copies

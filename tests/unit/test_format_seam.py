@@ -14,7 +14,8 @@ import pytest
 
 from agent.base.roots import Root
 from agent.formats.archive_names import NamedArchive, OwnArchives
-from agent.formats.base import FILE, Entry, Format, Freed, Item, Removal, Saved, SavedTree, SaveOrder, Unlock
+from agent.formats.base import Format, Freed, Removal, Saved, SavedTree, SaveOrder, Unlock
+from agent.formats.entries import FILE, Entry, Item
 from agent.formats.manifest import Manifest
 from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report

@@ -11,7 +11,7 @@ import pytest
 
 from agent.base.errors import RepositoryBroken
 from agent.base.roots import Root
-from agent.formats.base import FILE
+from agent.formats.entries import FILE
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.keys import open_repository

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.formats.base import LINK, Entry
+from agent.formats.entries import LINK, Entry
 from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.formats.zip.writer import write_archive

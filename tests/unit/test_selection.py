@@ -16,7 +16,7 @@ import pytest
 from agent.base.errors import Cancelled
 from agent.base.patterns import anchored, excluding
 from agent.base.roots import Root
-from agent.formats.base import DIR, FILE, LINK, MAX_NAME_BYTES
+from agent.formats.entries import DIR, FILE, LINK, MAX_NAME_BYTES
 from agent.formats.walk_report import MAX_NAMED, OWN, WITHHELD, Report
 from agent.save.walk import WalkRoot, walk
 from tests.support.archives import found_in, go_on, open_descriptors, unprivileged

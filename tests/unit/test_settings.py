@@ -13,8 +13,8 @@ from agent.base.times import parse_rfc3339
 from agent.cli import main
 from agent.settings import Settings
 from agent.settings.keys import KEYS
-from agent.settings.parsing import BrokerAddress, format_size, parse_broker, parse_size
 from agent.settings.load import SettingsError, effective, load
+from agent.settings.parsing import BrokerAddress, format_size, parse_broker, parse_size
 from agent.settings.sections import FIRST, SECTIONS
 from tests.support.reference import (
     OPENAPI,

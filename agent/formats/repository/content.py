@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from agent.formats.base import Entry, read_whole
+from agent.formats.entries import Entry, read_whole
 from agent.formats.repository.blobs import BlobWriter
 from agent.formats.repository.chunker import SMALLEST_BYTES, Chunker, FileKind, kind_of
 from agent.formats.repository.crypto import Buffer

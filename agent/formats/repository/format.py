@@ -7,7 +7,8 @@ from pathlib import Path
 
 from agent.base.clock_times import DailyWindow
 from agent.base.errors import NoSpace, disk_errors
-from agent.formats.base import Entry, Saved, SaveOrder
+from agent.formats.base import Saved, SaveOrder
+from agent.formats.entries import Entry
 from agent.formats.repository.objects import StoredObjects
 from agent.formats.repository.session import SnapshotOrder, state_directory
 from agent.formats.repository.snapshot import save_snapshot

@@ -12,7 +12,7 @@ from functools import partial
 
 from agent.base.errors import RepositoryBroken
 from agent.base.times import format_time, parse_time
-from agent.formats.base import DIR, FILE
+from agent.formats.entries import DIR, FILE
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.chunker import MEAN_BYTES, FileKind
 from agent.formats.repository.document import Snapshot

@@ -10,7 +10,7 @@ from typing import Any
 from weakref import finalize
 
 from agent.base.errors import RepositoryBroken
-from agent.formats.base import DIR, FILE, LINK, Item
+from agent.formats.entries import DIR, FILE, LINK, Item
 from agent.formats.repository.databases import temporary_database
 
 _CACHE_KIB = 1 << 10

@@ -13,7 +13,7 @@ from functools import lru_cache
 from os import stat_result
 from typing import NamedTuple
 
-from agent.formats.base import DIR, FILE, LINK, EntryKind
+from agent.formats.entries import DIR, FILE, LINK, EntryKind
 from agent.formats.repository.golang import (
     bytes_json,
     file_mode,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from agent.base.durable import make_directories
 from agent.base.errors import RepositoryBusy
-from agent.formats.base import DIR, Freed, Removal
+from agent.formats.base import Freed, Removal
+from agent.formats.entries import DIR
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.databases import opened as opened_state
 from agent.formats.repository.keys import Opened

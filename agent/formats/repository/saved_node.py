@@ -6,7 +6,7 @@ from os import fsdecode
 from typing import Any, NamedTuple
 
 from agent.base.errors import RepositoryBroken
-from agent.formats.base import DIR, FILE, LINK, EntryKind
+from agent.formats.entries import DIR, FILE, LINK, EntryKind
 from agent.formats.repository.golang import nanoseconds, time_ns, unix_mode, unquoted
 from agent.formats.repository.node import signature_of
 from agent.formats.repository.packs import id_in

@@ -11,7 +11,7 @@ from os import fsdecode
 from typing import NamedTuple
 
 from agent.base.text import printable
-from agent.formats.base import DIR
+from agent.formats.entries import DIR
 from agent.formats.manifest import ManifestRoot
 from agent.formats.repository.document import Snapshot, directory_missing, has_roots, roots_of
 from agent.formats.repository.saved_node import SavedNode

@@ -8,7 +8,7 @@ from threading import Lock
 
 from agent.base.roots import Root
 from agent.formats.attributes import AttributeBudget, cost_of
-from agent.formats.base import DIR, FILE, LINK, Item
+from agent.formats.entries import DIR, FILE, LINK, Item
 from agent.formats.manifest import Manifest, ManifestRoot
 from agent.formats.names import bad_entry
 from agent.formats.repository.blob_index import Place

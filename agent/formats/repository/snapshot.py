@@ -13,7 +13,8 @@ import structlog
 from agent import RELEASED
 from agent.base.errors import Cancelled, ClockWrong, RepositoryBroken, RepositoryBusy
 from agent.base.times import format_time, parse_time
-from agent.formats.base import Changes, Entry
+from agent.formats.base import Changes
+from agent.formats.entries import Entry
 from agent.formats.repository.blobs import BlobWriter
 from agent.formats.repository.chunker import Chunker
 from agent.formats.repository.content import Contents

@@ -11,7 +11,7 @@ from itertools import chain
 from os import stat_result
 
 from agent.base.errors import disk_errors
-from agent.formats.base import DIR
+from agent.formats.entries import DIR
 from agent.formats.repository.blobs import BlobWriter, id_of, pieces_of
 from agent.formats.repository.chunker import FileKind
 from agent.formats.repository.level import MOST_HELD, Compared, Level

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from agent.formats.base import DIR, FILE, LINK, Entry
+from agent.formats.entries import DIR, FILE, LINK, Entry
 from agent.formats.repository.chunker import FileKind
 from agent.formats.repository.content import Content, Contents
 from agent.formats.repository.level import Compared

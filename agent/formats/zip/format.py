@@ -14,7 +14,8 @@ from agent.base.errors import NoSpace, disk_errors
 from agent.formats.age import encrypt
 from agent.formats.archive_file import open_archive
 from agent.formats.archive_names import NamedArchive, OwnArchives
-from agent.formats.base import Entry, Freed, Removal, Saved, SavedTree, SaveOrder, Unlock
+from agent.formats.base import Freed, Removal, Saved, SavedTree, SaveOrder, Unlock
+from agent.formats.entries import Entry
 from agent.formats.manifest import Manifest
 from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.formats.base import DIR, LINK, Entry
+from agent.formats.entries import DIR, LINK, Entry
 from agent.formats.zip import records
 from agent.formats.zip.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK
 from agent.formats.zip.metadata import common_extra, dos_time, is_utf8, own_extra

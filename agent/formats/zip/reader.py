@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from agent.base.errors import ArchiveError
 from agent.formats.attributes import AttributeBudget
-from agent.formats.base import Item
+from agent.formats.entries import Item
 from agent.formats.manifest import Manifest
 from agent.formats.names import bad_entry
 from agent.formats.zip import records

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from agent.formats.base import FILE, LINK, Entry, read_whole
+from agent.formats.entries import FILE, LINK, Entry, read_whole
 from agent.formats.ordered import OrderedPool
 from agent.formats.walk_report import Report, reason_of
 from agent.formats.zip import packing, records

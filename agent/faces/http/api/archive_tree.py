@@ -7,7 +7,8 @@ from typing import Any
 from agent.base.errors import NotInArchive
 from agent.base.text import printable, readable
 from agent.base.times import EPOCH, format_time
-from agent.formats.base import DIR, FILE, Item, ListedTree
+from agent.formats.base import ListedTree
+from agent.formats.entries import DIR, FILE, Item
 from agent.transfer.cancel import CancelToken
 
 _MOST_REMEMBERED = 20_000
