@@ -8,15 +8,13 @@ starts a lasting service through the service manager, or with setsid(1).
 import errno
 import os
 import re
-import select
 import shlex
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,31 +24,21 @@ import structlog
 
 from agent.base.durations import format_duration
 from agent.base.errors import HookFailed
-from agent.base.redaction import redact_text
+from agent.hook_output import Condition, HookLines, HookOutput
 from agent.transfer.cancel import CancelToken
 
 log = structlog.get_logger(__name__)
-
-Condition = Callable[[], bool]
 
 GRACE_S = 0.5
 """From SIGTERM to SIGKILL; with `KILL_S` below the second in which a cancelled job has to end."""
 KILL_S = 0.3
 """The time in which the killed processes must end."""
-LOGGED_LINES = 2000
-"""Further lines of a hook are only counted: it must not displace everything else in the log."""
-LINE_BYTES = 1000
-TAIL_LINES = 5
-TAIL_CHARACTERS = 240
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INHERITED = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/", "TMPDIR": ""}
 _SHELL_WORD = re.compile(r"[&<>]+|[12]?>{1,2}\S*|\S*[;|]\S*")
 _QUOTED = re.compile(r"\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
 """A part of a command in which a shell finds no operators, either."""
-# The end of a process is polled: many devices have kernels without pidfds.
-_SHORTEST_POLL_S, _LONGEST_POLL_S = 0.001, 0.05
-_PIPE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +72,7 @@ def run_hook(hook: Hook, directory: Path, environment: Mapping[str, str], token:
     started_s = time.monotonic()
     assert process.stdout
     with process.stdout as pipe:
-        output = _Output(pipe.fileno(), _Lines(hook.name))
+        output = HookOutput(pipe.fileno(), HookLines(hook.name))
         too_late = _after(hook.timeout_s)
         try:
             in_time = output.read_until(
@@ -181,7 +169,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
         os.killpg(process.pid, number)
 
 
-def _end(process: subprocess.Popen[bytes], output: "_Output") -> int | None:
+def _end(process: subprocess.Popen[bytes], output: HookOutput) -> int | None:
     """End the whole group and return the hook's own status; None when it cannot be killed.
 
     The pipe is still read: a process that waits for room in it cannot end. It ends with the last process of
@@ -204,83 +192,3 @@ def _after(delay_s: float) -> Condition:
     """Return a condition that is true once `delay_s` have passed."""
     due_s = time.monotonic() + delay_s
     return lambda: time.monotonic() >= due_s
-
-
-class _Output:
-    """The reading end of a hook's pipe, which never blocks for longer than a poll."""
-
-    def __init__(self, descriptor: int, lines: "_Lines") -> None:
-        self.lines = lines
-        self.at_end = False
-        self._descriptor = descriptor
-        self._poller = select.poll()
-        self._poller.register(descriptor, select.POLLIN)
-        self._wait_s = _SHORTEST_POLL_S
-
-    def read_until(self, done: Condition, stop: Condition) -> bool:
-        """Read until `done`, or until `stop`; return True when done."""
-        while not done():
-            if stop():
-                return False
-            self._read()
-        return True
-
-    def _read(self) -> None:
-        """Read the output that has come, or wait a moment; after its end, only wait."""
-        ready = self._poller.poll(self._wait_s * 1000)
-        self._wait_s = min(self._wait_s * 2, _LONGEST_POLL_S)
-        if not ready:
-            return
-        if chunk := os.read(self._descriptor, _PIPE_BYTES):
-            self.lines.feed(chunk)
-            return
-        self.at_end = True
-        self._poller.unregister(self._descriptor)
-        self._wait_s = _SHORTEST_POLL_S  # most hooks end right after their output
-
-
-class _Lines:
-    """Splits the output into lines, logs them, and keeps the last few, in bounded memory."""
-
-    def __init__(self, hook_name: str) -> None:
-        self._hook_name = hook_name
-        self._partial = b""
-        self._last: deque[bytes] = deque(maxlen=TAIL_LINES)
-        self._count = 0
-
-    def feed(self, chunk: bytes) -> None:
-        # A progress bar ends its lines with a carriage return.
-        first, *rest = chunk.replace(b"\r", b"\n").split(b"\n")
-        self._partial = (self._partial + first)[: LINE_BYTES + 1]
-        for piece in rest:
-            self._take(self._partial)
-            self._partial = piece[: LINE_BYTES + 1]
-
-    def close(self) -> None:
-        """Take the rest of the output as the last line."""
-        self._take(self._partial)
-        self._partial = b""
-        if self._count > LOGGED_LINES:
-            log.warning("hook output truncated", hook=self._hook_name, unlogged=self._count - LOGGED_LINES)
-
-    def _take(self, line: bytes) -> None:
-        if not line or line.isspace():
-            return
-        self._last.append(line)
-        self._count += 1
-        if self._count <= LOGGED_LINES:
-            log.info("hook output", hook=self._hook_name, line=_printable(line))
-
-    def tail(self) -> str:
-        """Return the last lines as the end of a message; "" when there are none."""
-        # A secret is found by its name before it, so redact before anything is cut off.
-        text = " | ".join(redact_text(_printable(line)) for line in self._last)
-        if len(text) > TAIL_CHARACTERS:
-            text = f"…{text[1 - TAIL_CHARACTERS :]}"
-        return f": {text}" if text else ""
-
-
-def _printable(line: bytes) -> str:
-    text = line[:LINE_BYTES].decode("utf-8", "replace")
-    cut = "…" if len(line) > LINE_BYTES else ""
-    return "".join(letter if letter.isprintable() else " " for letter in text).strip() + cut

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from agent import __version__
 from agent.base.job import Job, Kind
 from agent.base.roots import Root
-from agent.base.sources import ArchiveSource, Extent, is_emptied, last_full
+from agent.base.sources import ArchiveSource
 from agent.base.times import format_time
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admission, Admitted, metadata
+from agent.jobs.backup_facts import emptied, extent_of, facts_of
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.formats import archive_limits, encryption_for, save_format
 from agent.jobs.foundation import Foundation
@@ -26,8 +27,8 @@ from agent.jobs.requests.backup import BackupRequest, scheduled_request
 from agent.jobs.requests.options import Key, Selection
 from agent.jobs.runner import Runner
 from agent.jobs.store_ticks import DueBackup
+from agent.jobs.task import Outcome, Tools
 from agent.jobs.upload_requests import PendingUploads
-from agent.jobs.worker import Outcome, Tools
 from agent.journal.staged import Staged
 from agent.settings import Settings
 from agent.settings.schedules import schedule_of, share_archives
@@ -207,7 +208,7 @@ class Backups:
 
         def also() -> None:
             if not result.unchanged:
-                self._journal.archives.made(name, source, _extent(result))
+                self._journal.archives.made(name, source, extent_of(result))
             if staged:
                 made = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
                 self._pending.add(made, job.correlation_id)
@@ -216,26 +217,16 @@ class Backups:
                 self._last_archives.remember(key, result.last)
 
         where = f"stored at '{store}'" if store else ""
-        notes = [where, self._emptied(source, result), about(result, archive_limits(self._settings))]
+        percent = self._settings.retention.emptied_percent
+        notes = [
+            where,
+            emptied(self._journal, source, result, percent),
+            about(result, archive_limits(self._settings)),
+        ]
         message = "; ".join(filter(None, notes))
         place = stored.place if stored else str(staged and staged.path)
-        facts = {**_facts(result), **facts, "archive": name, "place": place}
+        facts = {**facts_of(result), **facts, "archive": name, "place": place}
         self._runner.end(job.finished(datetime.now(UTC), message), facts, also=also)
-
-    def _emptied(self, source: ArchiveSource, result: "BackupResult") -> str:
-        """Return a warning when this archive has far less than the last full one of its source."""
-        percent, extent = self._settings.retention.emptied_percent, _extent(result)
-        before = last_full(self._journal.archives.extents(source), lambda extent: extent, percent)
-        if result.unchanged or before is None or not is_emptied(extent, before, percent):
-            return ""
-        fewer = f"only {extent.size_bytes} bytes, and {before.size_bytes} the last time: is every dump whole?"
-        if is_emptied(Extent(extent.files, None), before, percent):
-            fewer = f"only {extent.files} files, and {before.files} the last time: is everything mounted?"
-        return f"{fewer} The full archives stay, this one is counted apart (retention.emptiedPercent)"
-
-
-def _extent(result: "BackupResult") -> Extent:
-    return Extent(result.report.files, result.report.size_bytes)
 
 
 def _one_of_several(request: BackupRequest, settings: Settings) -> str:
@@ -252,26 +243,3 @@ def _origin(request: BackupRequest, job: Job, device_id: str, parts: "tuple[Walk
     roots = tuple(part.root for part in parts)
     exclude = {part.root.data_set: part.patterns for part in parts}
     return Origin(device_id, agent, job.started, job.correlation_id, request.label, roots, exclude)
-
-
-def _facts(result: "BackupResult") -> dict[str, object]:
-    """Return the facts for the history. An unchanged directory was not counted."""
-    report = result.report
-    facts: dict[str, object] = {
-        "excluded": report.excluded,
-        "unexportable": report.skipped,
-    }
-    if result.changes:
-        facts |= {
-            "added_bytes": result.changes.added_bytes,
-            "files_new": result.changes.files_new,
-            "files_changed": result.changes.files_changed,
-            "files_unmodified": result.changes.files_unmodified,
-        }
-    else:
-        facts["archive_bytes"] = result.size_bytes
-    if not result.unchanged:
-        facts |= {"files": report.files, "content_bytes": report.size_bytes}
-    if result.sha256:
-        facts["sha256"] = result.sha256
-    return facts

@@ -21,7 +21,7 @@ from agent.jobs.admission import Admitted
 from agent.jobs.foundation import Foundation
 from agent.jobs.job_hooks import hook
 from agent.jobs.requests.control import CancelRequest, ConfirmRequest
-from agent.jobs.worker import Tools
+from agent.jobs.task import Tools
 from agent.journal import JournalError
 from agent.mailbox import Timer
 from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote

@@ -19,7 +19,7 @@ import structlog
 from agent.base.errors import Cancelled, JobError
 from agent.base.job import STOPPED, Job, Kind, State
 from agent.jobs.events import Event, JobEnded, Subscriber
-from agent.jobs.worker import INTERNAL_ERROR, INTERRUPTED
+from agent.jobs.task import INTERNAL_ERROR, INTERRUPTED
 from agent.journal import Journal, Unit
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken

@@ -20,7 +20,7 @@ from agent.base.roots import Root
 from agent.base.text import clipped
 from agent.base.times import format_time, parse_time
 from agent.jobs.queries.fitting import encoded_bytes, with_texts_cut
-from agent.jobs.worker import INTERRUPTED
+from agent.jobs.task import INTERRUPTED
 from agent.journal import Journal, JournalError
 
 if TYPE_CHECKING:

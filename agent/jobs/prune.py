@@ -24,8 +24,8 @@ from agent.jobs.operations import Tell
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.control import PruneRequest
 from agent.jobs.requests.storage import StorageOptions, store_storage
+from agent.jobs.task import Outcome, Task, Tools
 from agent.jobs.verify import verdicts
-from agent.jobs.worker import Outcome, Task, Tools
 from agent.journal import Journal, JournalError
 from agent.journal.jobs import JobRecord
 from agent.settings.groups import StoreSettings

@@ -31,7 +31,7 @@ from agent.base.job import (
 )
 from agent.jobs.filesystem_probe import ThreadedCall
 from agent.jobs.lost_restores import LostRestores, adopt
-from agent.jobs.worker import INTERRUPTED
+from agent.jobs.task import INTERRUPTED
 from agent.journal import Journal, JournalError, UnfinishedJob
 from agent.journal.checkpoints import JournalCheckpoint
 from agent.mailbox import Mailbox

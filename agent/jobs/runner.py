@@ -24,7 +24,7 @@ from agent.jobs.events import JobEnded, JobStarted
 from agent.jobs.foundation import Foundation
 from agent.jobs.job_hooks import start_again
 from agent.jobs.requests.control import CancelRequest
-from agent.jobs.worker import Outcome, Task, Tools
+from agent.jobs.task import Outcome, Task, Tools
 from agent.journal import UnfinishedJob
 from agent.mailbox import Action
 from agent.transfer.context import Context, Destination

@@ -17,9 +17,9 @@ from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.events import UploadChanged
 from agent.jobs.foundation import Foundation
 from agent.jobs.requests.control import CancelRequest, StartRequest
+from agent.jobs.task import Outcome, Task, Tools, cancelled_by
 from agent.jobs.upload_reports import UploadReports
 from agent.jobs.upload_requests import PendingUploads
-from agent.jobs.worker import Outcome, Task, Tools, cancelled_by
 from agent.journal import Unit
 from agent.journal.staged import Child
 from agent.transfer.archive_files import UploadOrder, upload

@@ -9,7 +9,7 @@ from functools import partial
 
 from agent.base.job import Upload
 from agent.jobs.events import Events, UploadChanged
-from agent.jobs.worker import INTERRUPTED
+from agent.jobs.task import INTERRUPTED
 from agent.journal import Journal
 from agent.journal.staged import Child
 

@@ -24,7 +24,7 @@ from agent.jobs.recurring import Recurring
 from agent.jobs.requests.restore import VerifyRequest
 from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
-from agent.jobs.worker import INTERRUPTED, Outcome
+from agent.jobs.task import INTERRUPTED, Outcome
 from agent.journal import LAST_VERIFIED, Journal
 from agent.journal.jobs import JobRecord
 from agent.mailbox import Action

@@ -7,60 +7,38 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import structlog
 
 from agent.base.durations import format_duration
 from agent.base.errors import Cancelled, JobError, LeftToRecovery
 from agent.base.refusals import SEE_LOG
+from agent.jobs.task import (
+    DEADLINE_EXCEEDED,
+    INTERNAL_ERROR,
+    INTERRUPTED,
+    Outcome,
+    Result,
+    Task,
+    Tools,
+    cancelled_by,
+)
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
 from agent.settings.groups import TransferSettings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.connections import Connections
-from agent.transfer.context import Context, Destination
+from agent.transfer.context import Context
 from providers.api import Storage
 from providers.errors import StorageError
 
 log = structlog.get_logger(__name__)
 
-INTERRUPTED = "interrupted"
-"""Status code of work that ended because the agent stopped."""
-INTERNAL_ERROR = "internal-error"
-"""Status code of work that ended because of a bug."""
-DEADLINE_EXCEEDED = "deadline-exceeded"
-"""Status code of work that took longer than `jobTimeout`."""
 UPDATE_INTERVAL_S = 1.0
 """The shortest time between two reports of progress."""
 PATIENCE_S = 0.8
 """The time for which a provider may ignore a cancel; then its thread is abandoned."""
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[Result]):
-    """The end of a piece of work: a result, or the code and message of the failure."""
-
-    result: Result | None = None
-    code: str = ""
-    message: str = ""
-    cancelled: bool = False
-    """True when somebody asked for it."""
-    error: type[Exception] | None = None
-
-
-@dataclass(slots=True)
-class Tools:
-    """The connections and the cancel token of a piece of work; making them needs no I/O."""
-
-    connections: Connections
-    token: CancelToken
-    give_up: Callable[[], None] = lambda: None
-    """Ends the work without waiting for its thread, when that is allowed."""
-    told_to_end_s: float | None = None
-    """The time of the first cancel, on the monotonic clock; None without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +46,6 @@ class _Running:
     thread: threading.Thread
     tools: Tools
     ended: "_Once[Any]"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task(Generic[Result]):
-    """A piece of work, with the functions that are told its progress and its outcome."""
-
-    owner: str
-    """Names the checkpoint, which outlives the process when the work can be continued."""
-    correlation_id: str
-    tools: Tools
-    destination: Destination | None = None
-    work: Callable[[Context], Result]
-    ended: Callable[[Outcome[Result]], None]
-    moved: Callable[[int], None] = lambda _bytes: None
-    """Told now and then how many bytes have passed in this phase."""
-    entered: Callable[[str], None] = lambda _phase: None
-    expected: Callable[[int], None] = lambda _bytes: None
-    """Told how many bytes will pass in this phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +237,3 @@ def _attempt(work: Callable[[], Result], token: CancelToken) -> Outcome[Result]:
     except Exception:
         log.exception("internal error in a worker")
         return Outcome(None, INTERNAL_ERROR, SEE_LOG)
-
-
-def cancelled_by(token: CancelToken) -> Outcome[Any]:
-    return Outcome(None, token.code, token.message, cancelled=not token.interrupted)

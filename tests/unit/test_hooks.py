@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.errors import Cancelled, HookFailed
-from agent.hooks import LINE_BYTES, LOGGED_LINES, TAIL_CHARACTERS, TAIL_LINES, Hook, _Lines, run_hook
+from agent.hook_output import LINE_BYTES, LOGGED_LINES, TAIL_CHARACTERS, TAIL_LINES, HookLines
+from agent.hooks import Hook, run_hook
 from agent.transfer.cancel import CancelToken
 from tests.support.waiting import wait_until
 
@@ -260,7 +261,7 @@ def test_a_flood_of_lines_is_logged_up_to_a_number_and_counted(tmp_path: Path, l
 def test_lines_do_not_depend_on_how_they_arrive(data: bytes, chunk_bytes: int) -> None:
     expected = [line for line in data.replace(b"\r", b"\n").split(b"\n") if line.strip()]
     with structlog.testing.capture_logs() as entries:
-        lines = _Lines("backupCmd")
+        lines = HookLines("backupCmd")
         for start in range(0, len(data), chunk_bytes):
             lines.feed(data[start : start + chunk_bytes])
         lines.close()

@@ -8,7 +8,8 @@ from functools import partial
 
 import pytest
 
-from agent.jobs.worker import DEADLINE_EXCEEDED, Outcome, Task, Tools, Workers
+from agent.jobs.task import DEADLINE_EXCEEDED, Outcome, Task, Tools
+from agent.jobs.worker import Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox
 from agent.settings.groups import TransferSettings
