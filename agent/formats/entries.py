@@ -12,6 +12,13 @@ MAX_ATTRIBUTES_BYTES = 65_535 - 200
 """The most bytes of extended attributes and names of an entry: APPNOTE 4.4.10, less the other fields."""
 
 
+TICK_NS = 20_000_000
+"""Longer than the kernel's clock stands still (10 ms at 100 Hz), and than exFAT's steps (10 ms)."""
+COARSE_TICK_NS = 2_000_000_000
+"""VFAT's steps. ext3, ext4 with small inodes and some file servers keep whole seconds."""
+_SECOND_NS = 1_000_000_000
+
+
 class EntryKind(Enum):
     """The kind of an entry. No other kinds are archived or restored."""
 
@@ -47,6 +54,14 @@ class Entry:
         except OSError:
             return True  # ESTALE: the file server has replaced it
         return after.st_mtime_ns != self.stat.st_mtime_ns or after.st_size != size_bytes
+
+
+def may_change_unseen(mtime_ns: int, ctime_ns: int, seen_ns: int) -> bool:
+    """Return True for time stamps so young at `seen_ns` that a later change may leave them as they are."""
+    newest_ns, tick_ns = ctime_ns, TICK_NS
+    if not (mtime_ns % _SECOND_NS or ctime_ns % _SECOND_NS):
+        newest_ns, tick_ns = max(mtime_ns, ctime_ns), COARSE_TICK_NS
+    return seen_ns - newest_ns < tick_ns
 
 
 def read_whole(fd: int, size_bytes: int) -> bytes:

@@ -9,13 +9,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agent.formats.entries import Entry
+from agent.formats.entries import Entry, may_change_unseen
 from agent.formats.walk_report import Report
 from providers.api import Capability, Storage
 from providers.errors import StorageError
-
-SETTLED_NS = 2_000_000_000
-"""The coarsest time stamps, VFAT's: a later change may get the time of a change that is this recent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +43,11 @@ class Fingerprinter:
         self.report = Report(on_skipped=self._add)
 
     def of(self, entries: Iterable[Entry]) -> Fingerprint:
-        young_ns, settled = time.time_ns() - SETTLED_NS, True
+        settled = True
         for entry in entries:
             stat = entry.stat
-            settled = settled and max(stat.st_mtime_ns, stat.st_ctime_ns) < young_ns
+            young = may_change_unseen(stat.st_mtime_ns, stat.st_ctime_ns, time.time_ns())
+            settled = settled and not young
             self._add(
                 *(entry.name, entry.target, stat.st_mode, stat.st_size, stat.st_uid, stat.st_gid),
                 *(stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino),

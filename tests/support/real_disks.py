@@ -114,6 +114,7 @@ def _repeat(step: Callable[[], object]) -> None:
 def real_disk(kind: str, path: Path) -> Iterator[Disk]:
     """A file system of `SIZE_BYTES` and about `INODES` files, mounted at the new directory `path`.
 
+    That of kind `small inodes` is ext4 as older tools made it: its time stamps are whole seconds.
     One of the `LARGE_KINDS` has `LARGE_BYTES`, and as many files as there is room for.
     """
     make = {"btrfs": "mkfs.btrfs", "xfs": "mkfs.xfs"}.get(kind, "mkfs.ext4")
@@ -124,8 +125,9 @@ def real_disk(kind: str, path: Path) -> Iterator[Disk]:
         options = ["-t", "tmpfs", "-o", f"size={SIZE_BYTES},nr_inodes={INODES}", "none"]
         if kind != "tmpfs":
             image.truncate(LARGE_BYTES if kind in LARGE_KINDS else SIZE_BYTES)
-            few = ["-m", "0", "-N", str(INODES)] if kind == "ext4" else []
-            subprocess.run([make, "-q", *few, image.name], check=True)
+            few = ["-m", "0", "-N", str(INODES)] if make == "mkfs.ext4" else []
+            small = ["-I", "128"] if kind == "small inodes" else []
+            subprocess.run([make, "-q", *few, *small, image.name], check=True)
             options = ["-o", "loop", image.name]  # the mount keeps the file after its name has gone
         mounted = subprocess.run(["mount", *options, path], check=False, capture_output=True)
     possible(mounted.returncode == 0, f"mount a file system of kind {kind}")

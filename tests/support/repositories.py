@@ -21,6 +21,7 @@ from agent.base.errors import RepositoryBroken
 from agent.base.job import Label
 from agent.base.roots import Root
 from agent.formats.base import Freed, Removal
+from agent.formats.entries import TICK_NS
 from agent.formats.manifest import Origin
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.keys import open_repository
@@ -30,7 +31,6 @@ from agent.formats.repository.reader import snapshots as snapshots_in
 from agent.formats.repository.session import SnapshotOrder
 from agent.formats.repository.snapshot import SavedSnapshot, save_snapshot
 from agent.formats.repository.unpacked import put_unpacked
-from agent.formats.repository.writer import TICK_NS
 from agent.formats.walk_report import Report
 from agent.save.walk import WalkRoot, walk
 from agent.transfer.cancel import CancelToken

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from agent.base.times import format_time
+from agent.formats import entries
 from agent.jobs import confirmation, foundation, restore_recovery
 from agent.mqtt import outbox as outbox_module
 from agent.mqtt.hono import EVENTS
-from agent.save import change_detection
 from tests.support.fakes import LAST_UPLOAD
 from tests.support.full_disk import (
     LOCAL,
@@ -323,7 +323,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let retries come at once, and few messages wait."""
     monkeypatch.setattr(foundation, "AGAIN_S", 0.05)
     monkeypatch.setattr(restore_recovery, "AGAIN_S", 0.05)
-    monkeypatch.setattr(change_detection, "SETTLED_NS", 0)
+    monkeypatch.setattr(entries, "TICK_NS", 0)
     monkeypatch.setattr(confirmation, "note_interval_s", lambda _limit_s: 0.2)
     monkeypatch.setattr(outbox_module, "MAX_WAITING", 20)
 

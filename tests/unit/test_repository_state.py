@@ -17,8 +17,10 @@ from agent.base.errors import (
     SourceChanged,
 )
 from agent.base.roots import Root
+from agent.formats import entries
 from agent.formats.repository.objects import Kind
 from agent.formats.repository.state import ROOT, ROW_BYTES, Row, State
+from tests.support.real_disks import real_disk
 from tests.support.repositories import CONTENT, Device, is_as_it_was, small_device, source
 from tests.support.trees import File, make_tree
 from tests.support.waiting import wait_until
@@ -144,10 +146,28 @@ def test_a_file_that_changed_at_the_moment_of_the_backup_is_read_again(
 ) -> None:
     """The kernel's clock stands still for some milliseconds: a second change leaves no trace."""
     with monkeypatch.context() as patch:
-        patch.setattr("agent.formats.repository.writer.TICK_NS", 10**18)
+        patch.setattr(entries, "TICK_NS", 10**18)
         device.save()
     assert device.save().changes.files_changed == 2
     assert device.save().changes.files_unmodified == 2
+
+
+def test_a_change_within_a_second_is_seen_where_time_stamps_are_whole_seconds(tmp_path: Path) -> None:
+    """The second snapshot took the file for unmodified, and so did all later ones."""
+    with real_disk("small inodes", tmp_path / "disk") as disk:
+        device = Device.at(tmp_path, Root("", make_tree(disk.path / "data", {})))
+        file = disk.path / "data/file"
+
+        def changed_in_the_second_of_the_snapshot() -> bool:
+            file.write_bytes(b"first")
+            before = file.stat()
+            device.save()
+            file.write_bytes(b"later")
+            return file.stat().st_ctime_ns == before.st_ctime_ns
+
+        wait_until(changed_in_the_second_of_the_snapshot, what="a snapshot within a second")
+        device.save()
+        is_as_it_was(device, tmp_path / "restored")
 
 
 def test_a_file_that_grows_while_it_is_read_is_told_and_read_again(

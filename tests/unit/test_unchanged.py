@@ -16,7 +16,6 @@ from agent.formats.zip.writer import ArchiveOptions
 from agent.jobs.last_archives import MOST_DESTINATIONS, LastArchives, skip_key
 from agent.jobs.requests.backup import BackupRequest
 from agent.journal import Journal
-from agent.save import change_detection
 from agent.save.change_detection import LastArchive
 from agent.save.pipeline import BackupOrder, backup
 from agent.save.result import BackupResult, about
@@ -57,12 +56,6 @@ def data_of(order: BackupOrder) -> Path:
 
 def run(order: BackupOrder) -> BackupResult:
     return backup(order, Context("job", CancelToken(), {}))
-
-
-@pytest.fixture(autouse=True)
-def soon_settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a file system with fine time stamps."""
-    monkeypatch.setattr(change_detection, "SETTLED_NS", 50_000_000)
 
 
 @pytest.fixture

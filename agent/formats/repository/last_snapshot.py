@@ -12,7 +12,7 @@ from functools import partial
 
 from agent.base.errors import RepositoryBroken
 from agent.base.times import format_time, parse_time
-from agent.formats.entries import DIR, FILE
+from agent.formats.entries import DIR, FILE, may_change_unseen
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.chunker import MEAN_BYTES, FileKind
 from agent.formats.repository.document import Snapshot
@@ -72,7 +72,7 @@ def rebuild(session: Session, snapshot: Snapshot, now: datetime) -> None:
         fetch = partial(session.objects.get_range, Kind.PACK)
         keys, directory = session.opened.keys, session.directory
         with closing(Reader(fetch, keys, index, directory, session.reserve_bytes)) as reader:
-            _Rebuilding(session, index, reader).run(snapshot.tree)
+            _Rebuilding(session, index, reader, snapshot.time).run(snapshot.tree)
     session.state.remember(
         snapshot_id=snapshot.id,
         snapshot_tree=snapshot.tree.hex(),
@@ -81,7 +81,8 @@ def rebuild(session: Session, snapshot: Snapshot, now: datetime) -> None:
 
 
 class _Rebuilding:
-    def __init__(self, session: Session, index: BlobIndex, reader: Reader) -> None:
+    def __init__(self, session: Session, index: BlobIndex, reader: Reader, begun: datetime) -> None:
+        self._begun_ns = int(begun.timestamp() * 1e9)
         self._state, self._index, self._reader = session.state, index, reader
         self._check = session.check
         self._left = _MOST_ENTRIES
@@ -123,6 +124,11 @@ class _Rebuilding:
         rows.clear()
 
     def _kind(self, node: SavedNode) -> int:
+        """Return the kind of an entry; one that is younger than the job is looked at again."""
+        young = may_change_unseen(node.mtime_ns, node.ctime_ns, self._begun_ns)
+        return self._cut(node) | (FileKind.RACY if young else FileKind.NONE)
+
+    def _cut(self, node: SavedNode) -> int:
         """Return how a file was cut; NONE when it has one chunk, which tells nothing."""
         if node.kind is not FILE or len(node.content) <= ID_BYTES:
             return FileKind.NONE

@@ -7,13 +7,15 @@ are those of its `internal/restic/node.go`.
 import grp
 import pwd
 import struct
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from os import stat_result
 from typing import NamedTuple
 
-from agent.formats.entries import DIR, FILE, LINK, EntryKind
+from agent.formats.entries import DIR, FILE, LINK, EntryKind, may_change_unseen
+from agent.formats.repository.chunker import FileKind
 from agent.formats.repository.golang import (
     bytes_json,
     file_mode,
@@ -67,6 +69,12 @@ def signature_of(
 ) -> bytes:
     times = nanoseconds(mtime_ns), nanoseconds(ctime_ns)
     return _SIGNATURE.pack(inode, *times, size_bytes, mode, uid, gid, links) + _owners(uid, gid)
+
+
+def racy(status: stat_result) -> int:
+    """Return `FileKind.RACY` for an entry that is too young for its signature to show a later change."""
+    young = may_change_unseen(status.st_mtime_ns, status.st_ctime_ns, time.time_ns())
+    return FileKind.RACY if young else FileKind.NONE
 
 
 def node_parts(node: Node) -> Iterable[bytes]:

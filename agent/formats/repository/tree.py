@@ -15,7 +15,7 @@ from agent.formats.entries import DIR
 from agent.formats.repository.blobs import BlobWriter, id_of, pieces_of
 from agent.formats.repository.chunker import FileKind
 from agent.formats.repository.level import MOST_HELD, Compared, Level
-from agent.formats.repository.node import Node, node_parts, signature
+from agent.formats.repository.node import Node, node_parts, racy, signature
 from agent.formats.repository.packs import tree_key
 from agent.formats.repository.paths import SnapshotPaths, base, parent
 from agent.formats.repository.scratch import Scratch
@@ -115,12 +115,12 @@ class Trees:
         node = Node(base(level.path), DIR, level.stat, level.xattrs, b"", tree_id, 0)
         above = self._stack[-1] if self._stack else self._fixed[parent(level.path)]
         seen = signature(DIR, level.stat)
-        row = Row(above.number, node.name, seen, tree_id, level.number, FileKind.NONE)
+        row = Row(above.number, node.name, seen, tree_id, level.number, racy(level.stat))
         self._put(above, node, level.known, row)
 
     def _put(self, level: Level, node: Node, known: Known | None, row: Row) -> None:
         level.count += 1
-        if known is None or known != row[2:]:
+        if known is None or known != row[2:] or row.kind & FileKind.RACY:
             level.is_changed = True
             if known:
                 self._state.make_way(level.number, row.name, known)

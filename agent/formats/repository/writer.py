@@ -1,7 +1,6 @@
 """Puts the entries of a walk into trees and blobs, and counts what is new."""
 
 import os
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -9,7 +8,7 @@ from agent.formats.entries import DIR, FILE, LINK, Entry
 from agent.formats.repository.chunker import FileKind
 from agent.formats.repository.content import Content, Contents
 from agent.formats.repository.level import Compared
-from agent.formats.repository.node import Node, signature
+from agent.formats.repository.node import Node, racy, signature
 from agent.formats.repository.paths import SnapshotPaths, join
 from agent.formats.repository.state import Known
 from agent.formats.repository.tree import Trees
@@ -18,8 +17,6 @@ from agent.transfer.context import Context
 
 _LOGS = (b"-wal", b"-journal")
 """Ends of the names of the files in which SQLite keeps changes beside a database."""
-TICK_NS = 10_000_000
-"""Longer than the kernel's clock stands still: a file of this moment may change again without a trace."""
 _PACE = 64
 """Entries between two looks at the token."""
 
@@ -58,7 +55,7 @@ class EntryWriter:
         node = Node(name, LINK, entry.stat, entry.xattrs, entry.target, b"", 0)
         level = self._trees.level(directory)
         known = self._trees.known(level, name)
-        self._trees.add(level, node, known, signature(LINK, entry.stat), FileKind.NONE)
+        self._trees.add(level, node, known, signature(LINK, entry.stat), racy(entry.stat))
 
     def _file(self, entry: Entry) -> None:
         directory, name = self._paths.of(entry.name)
@@ -84,10 +81,9 @@ class EntryWriter:
         kind = content.kind
         if kind & FileKind.SQLITE and _is_ahead(join(directory, name)):
             kind |= FileKind.WRITTEN_AHEAD
+        kind |= racy(entry.stat)
         if entry.has_changed(content.size_bytes):
             self._report.skip(entry.name, "changed while read")
-            kind |= FileKind.RACY
-        elif time.time_ns() - entry.stat.st_ctime_ns < TICK_NS:
             kind |= FileKind.RACY
         return Content(content.ids, content.size_bytes, kind)
 
