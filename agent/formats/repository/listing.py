@@ -17,6 +17,13 @@ _CACHE_KIB = 1 << 10
 _MOST_BYTES = 1 << 30
 _PAGE = 500
 _KINDS = (FILE, DIR, LINK)
+_ROWS_BEHIND = "SELECT * FROM items WHERE (pack, at, number) > (?, ?, ?) ORDER BY pack, at, number LIMIT ?"
+_CONTENTS_BEHIND = (
+    "SELECT pack, at, number, location FROM items"
+    " WHERE (pack, at, number) > (?, ?, ?) ORDER BY pack, at, number LIMIT ?"
+)
+_BEFORE_ALL, _BEFORE_FILES = (-2, 0, 0), (-1, 1, 0)
+"""Keys in the order of the entries: directories and links have -1, 0 and a number."""
 _ITEMS = """
 CREATE TABLE items (
     pack INTEGER, at INTEGER, number INTEGER, name BLOB, kind INTEGER, mode INTEGER, mtime INTEGER,
@@ -64,13 +71,19 @@ class Listing:
 
     def items(self) -> Iterator[Item]:
         """Yield all entries."""
-        key = (-2, 0, 0)
-        while rows := self._page(key):
-            yield from map(_item, rows)
+        return map(_item, self._rows(_ROWS_BEHIND, _BEFORE_ALL))
+
+    def contents(self) -> Iterator[bytes]:
+        """Yield the ids of the chunks of each file, one after the other."""
+        return (row[-1] for row in self._rows(_CONTENTS_BEHIND, _BEFORE_FILES))
+
+    def _rows(self, query: str, key: tuple[int, int, int]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows behind a key, page by page; the query's first columns are the key."""
+        while rows := self._page(query, key):
+            yield from rows
             key = rows[-1][:3]
 
-    def _page(self, key: tuple[int, int, int]) -> list[tuple[Any, ...]]:
-        query = "SELECT * FROM items WHERE (pack, at, number) > (?, ?, ?) ORDER BY pack, at, number LIMIT ?"
+    def _page(self, query: str, key: tuple[int, int, int]) -> list[tuple[Any, ...]]:
         with self._alone:
             return self._database.execute(query, (*key, _PAGE)).fetchall()
 

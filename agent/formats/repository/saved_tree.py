@@ -119,8 +119,8 @@ class SnapshotTree:
             self._listing.close()
 
     def _chunk_ids(self, listing: Listing) -> Iterator[bytes]:
-        for item in listing.items():
-            for chunk_id in ids_of(item.location) if item.kind is FILE else ():
+        for content in listing.contents():
+            for chunk_id in ids_of(content):
                 self._check()
                 yield chunk_id
 
