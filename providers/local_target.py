@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
-from providers.api import Reserve, Target
+from providers.api import Target
 from providers.directory import (
     DIRECTORY_FLAGS,
     classify_os_error,
@@ -20,7 +20,7 @@ from providers.directory import (
     remove_abandoned,
 )
 from providers.errors import NoSpace, NotFound, Rejected, TargetAbsent, translating
-from providers.free_space import Room
+from providers.free_space import Reserve, Room
 
 
 class NewFile(NamedTuple):

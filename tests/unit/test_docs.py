@@ -15,7 +15,7 @@ import pytest
 
 from agent.base.errors import JobError
 from agent.base.operations import OPERATIONS, Face, offered
-from agent.jobs import worker
+from agent.jobs import task
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.raw import read_raw
 from agent.mqtt import envelope as ditto
@@ -116,7 +116,7 @@ def option_keys() -> set[str]:
 
 def status_codes() -> set[str]:
     """The `code` of every error class of ours, and what the agent itself ends things with."""
-    codes = {worker.INTERRUPTED, worker.DEADLINE_EXCEEDED, "internal-error", "dropped"}
+    codes = {task.INTERRUPTED, task.DEADLINE_EXCEEDED, "internal-error", "dropped"}
     classes: list[type[Exception]] = [StorageError, JobError]
     while classes:
         error = classes.pop()
