@@ -60,10 +60,10 @@ class TargetDirectory:
         except (FileNotFoundError, NotADirectoryError) as error:
             if self._target.resolved and any(map(os.path.islink, (path, *path.parents))):
                 raise OSError(errno.ELOOP, "a link is on the way") from error
-            raise TargetAbsent(f"{self} is not there: plug it in or create it") from error
+            raise TargetAbsent(f"target '{self._name}' is not there: plug it in or create it") from error
         try:
             if self._target.mount and not is_mount_point(descriptor):
-                raise TargetAbsent(f"{self} is not there: nothing is mounted, plug it in")
+                raise TargetAbsent(f"target '{self._name}' is not there: nothing is mounted, plug it in")
             yield descriptor
         finally:
             os.close(descriptor)
