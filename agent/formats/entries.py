@@ -1,6 +1,7 @@
 """The entries of a tree: as the walk gives them to a format, and as a format gives them back."""
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +18,8 @@ TICK_NS = 20_000_000
 COARSE_TICK_NS = 2_000_000_000
 """VFAT's steps. ext3, ext4 with small inodes and some file servers keep whole seconds."""
 _SECOND_NS = 1_000_000_000
+_NO_CLOCK_NS = 347_155_200 * _SECOND_NS
+"""1981. A device without a clock begins each boot in 1970, and VFAT writes 1980 for that."""
 
 
 class EntryKind(Enum):
@@ -46,6 +49,8 @@ class Entry:
     xattrs: Mapping[str, bytes] = field(default_factory=dict)
     hard_link_to: str | None = None
     """The name of an earlier entry of the file with several names."""
+    seen_ns: int = field(default_factory=time.time_ns)
+    """The time when the walk opened it: what is read from it is not older."""
 
     def has_changed(self, size_bytes: int) -> bool:
         """Return True when the file has changed since the walk opened it; `size_bytes` were read."""
@@ -57,11 +62,14 @@ class Entry:
 
 
 def may_change_unseen(mtime_ns: int, ctime_ns: int, seen_ns: int) -> bool:
-    """Return True for time stamps so young at `seen_ns` that a later change may leave them as they are."""
+    """Return True for time stamps that a later change may leave as they are.
+
+    They are so young at `seen_ns`, a time before the content was read, or of a time that comes again.
+    """
     newest_ns, tick_ns = ctime_ns, TICK_NS
     if not (mtime_ns % _SECOND_NS or ctime_ns % _SECOND_NS):
         newest_ns, tick_ns = max(mtime_ns, ctime_ns), COARSE_TICK_NS
-    return seen_ns - newest_ns < tick_ns
+    return seen_ns - newest_ns < tick_ns or newest_ns < _NO_CLOCK_NS
 
 
 def read_whole(fd: int, size_bytes: int) -> bytes:

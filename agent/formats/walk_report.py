@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -35,6 +36,7 @@ class Top:
 
     stat: os.stat_result
     xattrs: Mapping[str, bytes]
+    seen_ns: int = field(default_factory=time.time_ns)
 
 
 @dataclass(slots=True)

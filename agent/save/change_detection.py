@@ -5,7 +5,6 @@ no program can set), and the skipped entries.
 """
 
 import hashlib
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -46,7 +45,7 @@ class Fingerprinter:
         settled = True
         for entry in entries:
             stat = entry.stat
-            young = may_change_unseen(stat.st_mtime_ns, stat.st_ctime_ns, time.time_ns())
+            young = may_change_unseen(stat.st_mtime_ns, stat.st_ctime_ns, entry.seen_ns)
             settled = settled and not young
             self._add(
                 *(entry.name, entry.target, stat.st_mode, stat.st_size, stat.st_uid, stat.st_gid),

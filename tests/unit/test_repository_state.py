@@ -18,11 +18,13 @@ from agent.base.errors import (
 )
 from agent.base.roots import Root
 from agent.formats import entries
+from agent.formats.entries import Entry
+from agent.formats.repository.content import Content, Contents
 from agent.formats.repository.objects import Kind
-from agent.formats.repository.state import ROOT, ROW_BYTES, Row, State
+from agent.formats.repository.state import ROOT, ROW_BYTES, Known, Row, State
 from tests.support.real_disks import real_disk
 from tests.support.repositories import CONTENT, Device, is_as_it_was, small_device, source
-from tests.support.trees import File, make_tree
+from tests.support.trees import Dir, File, make_tree
 from tests.support.waiting import wait_until
 
 
@@ -168,6 +170,44 @@ def test_a_change_within_a_second_is_seen_where_time_stamps_are_whole_seconds(tm
         wait_until(changed_in_the_second_of_the_snapshot, what="a snapshot within a second")
         device.save()
         is_as_it_was(device, tmp_path / "restored")
+
+
+def test_a_change_while_a_slow_file_is_read_is_seen_by_the_next_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """borg#3536: the last write came within the tick, and at the end of the read the file was old."""
+    with real_disk("small inodes", tmp_path / "disk") as disk:
+        device = Device.at(tmp_path, Root("", make_tree(disk.path / "data", {"d": Dir()})))
+        directory, read, seen = disk.path / "data/d", Contents.read, [0, 1]
+        file = directory / "file"
+
+        def slowly(contents: Contents, entry: Entry, known: Known | None) -> Content | None:
+            content = read(contents, entry, known)
+            file.write_bytes(b"later")
+            os.setxattr(directory, "user.when", b"later")
+            seen[:] = [entry.stat.st_ctime_ns, file.stat().st_ctime_ns]
+            wait_until(lambda: time.time_ns() - seen[1] > entries.COARSE_TICK_NS, what="an old file")
+            return content
+
+        def changed_in_the_second_of_the_snapshot() -> bool:
+            file.write_bytes(b"first")
+            os.setxattr(directory, "user.when", b"first")
+            with monkeypatch.context() as patch:
+                patch.setattr(Contents, "read", slowly)
+                device.save()
+            return seen[0] == seen[1] == directory.stat().st_ctime_ns
+
+        wait_until(changed_in_the_second_of_the_snapshot, what="a change within a second")
+        device.save()
+        is_as_it_was(device, tmp_path / "restored")
+
+
+def test_files_that_a_device_without_a_clock_wrote_are_read_again() -> None:
+    """woof-CE#4109: each boot is in 1970, and its files get the time stamps of those of the boot before."""
+    boot_ns = 1_000_000_000 * 5
+    assert entries.may_change_unseen(boot_ns, boot_ns, time.time_ns())
+    assert entries.may_change_unseen(boot_ns + 1, boot_ns + 4_000_000, time.time_ns())
+    assert not entries.may_change_unseen(0, time.time_ns() - 10**10, time.time_ns())  # ostree's files
 
 
 def test_a_file_that_grows_while_it_is_read_is_told_and_read_again(

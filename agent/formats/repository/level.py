@@ -18,6 +18,8 @@ class Level:
     path: bytes
     stat: stat_result
     xattrs: Mapping[str, bytes]
+    kind: int
+    """RACY for a directory that was too young when it was opened."""
     number: int
     known: Known | None
     """The directory in the last snapshot."""

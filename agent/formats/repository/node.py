@@ -7,7 +7,6 @@ are those of its `internal/restic/node.go`.
 import grp
 import pwd
 import struct
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -71,9 +70,9 @@ def signature_of(
     return _SIGNATURE.pack(inode, *times, size_bytes, mode, uid, gid, links) + _owners(uid, gid)
 
 
-def racy(status: stat_result) -> int:
-    """Return `FileKind.RACY` for an entry that is too young for its signature to show a later change."""
-    young = may_change_unseen(status.st_mtime_ns, status.st_ctime_ns, time.time_ns())
+def racy(status: stat_result, seen_ns: int) -> int:
+    """Return `FileKind.RACY` for an entry whose signature may not show a change after `seen_ns`."""
+    young = may_change_unseen(status.st_mtime_ns, status.st_ctime_ns, seen_ns)
     return FileKind.RACY if young else FileKind.NONE
 
 

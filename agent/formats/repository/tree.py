@@ -5,6 +5,7 @@ the directory. A directory in which nothing has changed keeps its tree: no JSON 
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
@@ -34,15 +35,15 @@ class Trees:
         self._shared = paths.on_the_way
         self._fixed: dict[bytes, Level] = {}
         for path in paths.directories():
-            self._fixed[path] = self._opened(path, *_facts(path))
+            self._fixed[path] = self._opened(path, *_facts(path), time.time_ns())
 
-    def enter(self, path: bytes, status: stat_result, xattrs: Mapping[str, bytes]) -> None:
+    def enter(self, path: bytes, status: stat_result, xattrs: Mapping[str, bytes], seen_ns: int) -> None:
         """Take a directory; its entries follow."""
         if fixed := self._fixed.get(path):
-            fixed.stat, fixed.xattrs = status, xattrs
+            fixed.stat, fixed.xattrs, fixed.kind = status, xattrs, racy(status, seen_ns)
             return
         self.level(parent(path))
-        level = self._opened(path, status, xattrs)
+        level = self._opened(path, status, xattrs, seen_ns)
         if path in self._shared:
             self._fixed[path] = level
         else:
@@ -86,7 +87,7 @@ class Trees:
             self._close(self._stack.pop())
         return self._fixed[path]
 
-    def _opened(self, path: bytes, status: stat_result, xattrs: Mapping[str, bytes]) -> Level:
+    def _opened(self, path: bytes, status: stat_result, xattrs: Mapping[str, bytes], seen_ns: int) -> Level:
         known: Known | None = None
         if path == b"/":
             if tree := self._state.fact("snapshot_tree"):
@@ -101,7 +102,8 @@ class Trees:
         number = known.child if known else ROOT if path == b"/" else self._state.new_directory()
         before = self._state.size_of(number) if known else 0
         old = self._state.entries(number) if before <= WHOLE_DIRECTORY else None
-        return Level(path, status, xattrs, number, known, before, old, is_changed=known is None)
+        kind = racy(status, seen_ns)
+        return Level(path, status, xattrs, kind, number, known, before, old, is_changed=known is None)
 
     def _known(self, level: Level, name: bytes) -> Known | None:
         known = self._state.entry(level.number, name) if level.old is None else level.old.pop(name, None)
@@ -115,7 +117,7 @@ class Trees:
         node = Node(base(level.path), DIR, level.stat, level.xattrs, b"", tree_id, 0)
         above = self._stack[-1] if self._stack else self._fixed[parent(level.path)]
         seen = signature(DIR, level.stat)
-        row = Row(above.number, node.name, seen, tree_id, level.number, racy(level.stat))
+        row = Row(above.number, node.name, seen, tree_id, level.number, level.kind)
         self._put(above, node, level.known, row)
 
     def _put(self, level: Level, node: Node, known: Known | None, row: Row) -> None:

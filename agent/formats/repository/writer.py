@@ -40,13 +40,13 @@ class EntryWriter:
                 self._context.progress(self._report.read_bytes)
             if entry.kind is DIR:
                 self._report.directories += 1
-                self._trees.enter(join(*self._paths.of(entry.name)), entry.stat, entry.xattrs)
+                self._trees.enter(join(*self._paths.of(entry.name)), entry.stat, entry.xattrs, entry.seen_ns)
             elif entry.kind is FILE:
                 self._file(entry)
             else:
                 self._link(entry)
-        if self._report.top:
-            self._trees.enter(self._paths.top, self._report.top.stat, self._report.top.xattrs)
+        if top := self._report.top:
+            self._trees.enter(self._paths.top, top.stat, top.xattrs, top.seen_ns)
         return self._trees.finish()
 
     def _link(self, entry: Entry) -> None:
@@ -55,7 +55,7 @@ class EntryWriter:
         node = Node(name, LINK, entry.stat, entry.xattrs, entry.target, b"", 0)
         level = self._trees.level(directory)
         known = self._trees.known(level, name)
-        self._trees.add(level, node, known, signature(LINK, entry.stat), racy(entry.stat))
+        self._trees.add(level, node, known, signature(LINK, entry.stat), racy(entry.stat, entry.seen_ns))
 
     def _file(self, entry: Entry) -> None:
         directory, name = self._paths.of(entry.name)
@@ -78,10 +78,9 @@ class EntryWriter:
         content = self._contents.read(entry, known)
         if content is None:
             return None
-        kind = content.kind
+        kind = content.kind | racy(entry.stat, entry.seen_ns)
         if kind & FileKind.SQLITE and _is_ahead(join(directory, name)):
             kind |= FileKind.WRITTEN_AHEAD
-        kind |= racy(entry.stat)
         if entry.has_changed(content.size_bytes):
             self._report.skip(entry.name, "changed while read")
             kind |= FileKind.RACY
