@@ -140,7 +140,7 @@ class Device:
         """Write a snapshot of the roots; `when` is the device's clock."""
         token = token or CancelToken()
         self.report = Report()
-        self._let_settle()
+        self.let_settle()
         origin = self.origin(when=when)
         fields: dict[str, Any] = {"origin": origin, "password": PASSWORD, "state": self.state} | self.options
         entries = (
@@ -149,7 +149,7 @@ class Device:
         order = SnapshotOrder(**fields)
         return save_snapshot(self.objects, entries, self.report, order, Context("job", token, {}))
 
-    def _let_settle(self) -> None:
+    def let_settle(self) -> None:
         """Wait the moment in which a file that was just written counts as one that is still changing."""
         paths = (path for root in self.roots for path in root.directory.rglob("*"))
         newest_ns = max((path.lstat().st_ctime_ns for path in paths), default=0)

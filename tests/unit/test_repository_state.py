@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -152,6 +153,19 @@ def test_a_file_that_changed_at_the_moment_of_the_backup_is_read_again(
         device.save()
     assert device.save().changes.files_changed == 2
     assert device.save().changes.files_unmodified == 2
+
+
+def test_a_young_file_is_read_again_though_the_time_of_its_snapshot_is_ahead(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """duplicati#656: after a clock was ahead, each snapshot is a second later than the last one."""
+    device.save(when=datetime.now(UTC) + timedelta(days=10))
+    device.save()
+    for path in device.state.glob("*.state"):
+        path.unlink()
+    monkeypatch.setattr(entries, "TICK_NS", 3600 * 10**9)
+    monkeypatch.setattr(device, "let_settle", lambda: None)
+    assert device.save().changes.files_changed == 2
 
 
 def test_a_change_within_a_second_is_seen_where_time_stamps_are_whole_seconds(tmp_path: Path) -> None:

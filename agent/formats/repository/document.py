@@ -41,6 +41,15 @@ class Snapshot:
     summary: Mapping[str, Any]
     """Counts in restic's words; older versions of restic write none."""
 
+    @property
+    def begun(self) -> datetime:
+        """Return the clock's time before the files were read; `time` may be ahead of it."""
+        text = self.summary.get("backup_start")
+        try:
+            return min(self.time, time_in(text)) if isinstance(text, str) else self.time
+        except (ValueError, OverflowError):
+            return self.time
+
     def tag(self, name: str) -> str:
         """Return the value of the first tag `<name>=<value>`; "" when there is none."""
         return next(self.all_tags(name), "")

@@ -72,7 +72,7 @@ def rebuild(session: Session, snapshot: Snapshot, now: datetime) -> None:
         fetch = partial(session.objects.get_range, Kind.PACK)
         keys, directory = session.opened.keys, session.directory
         with closing(Reader(fetch, keys, index, directory, session.reserve_bytes)) as reader:
-            _Rebuilding(session, index, reader, snapshot.time).run(snapshot.tree)
+            _Rebuilding(session, index, reader, snapshot.begun).run(snapshot.tree)
     session.state.remember(
         snapshot_id=snapshot.id,
         snapshot_tree=snapshot.tree.hex(),
