@@ -22,6 +22,7 @@ from agent.formats.entries import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAM
 from agent.formats.walk_report import KERNEL_S, OWN, WITHHELD, Report, Top, reason_of
 from agent.save.databases import MAX_BESIDE, Copies
 from agent.save.levels import DIR_FLAGS, FILE_FLAGS, Level, Levels, close
+from agent.save.mapped_files import let_changes_show
 from providers.directory import open_resolved
 
 _LINKED_FILES = 65_536  # inodes with several names that are remembered; later ones become single files
@@ -206,6 +207,7 @@ class _Walk:
             if stat.S_ISREG(status.st_mode):
                 if path in self._mounts:
                     self._report.enter_mount(self._root.archived(path))
+                let_changes_show(fd, status)
                 archived = self._base + path
                 first = self._first_name(status, archived) if status.st_nlink > 1 else None
                 entry = Entry(archived, FILE, status, fd, b"", self._attributes(fd, path, first), first)

@@ -1,6 +1,7 @@
 """The device's memory of its last snapshot: nothing is read or sent twice, and no change is missed."""
 
 import errno
+import mmap
 import os
 import sqlite3
 import time
@@ -214,6 +215,18 @@ def test_a_change_while_a_slow_file_is_read_is_seen_by_the_next_snapshot(
         wait_until(changed_in_the_second_of_the_snapshot, what="a change within a second")
         device.save()
         is_as_it_was(device, tmp_path / "restored")
+
+
+def test_a_change_through_a_map_of_memory_is_seen_by_the_next_snapshot(tmp_path: Path) -> None:
+    """rrdtool-1.x#193, #603: the second change of a page left the time stamps as they were."""
+    with real_disk("ext4", tmp_path / "disk") as disk:
+        device = Device.at(tmp_path, Root("", make_tree(disk.path / "data", {"rrd": File(b"0" * 4096)})))
+        with (disk.path / "data/rrd").open("r+b") as file, mmap.mmap(file.fileno(), 4096) as memory:
+            memory[0:5] = b"first"
+            device.save()
+            memory[0:5] = b"later"
+            device.save()
+            is_as_it_was(device, tmp_path / "restored")
 
 
 def test_files_that_a_device_without_a_clock_wrote_are_read_again() -> None:
