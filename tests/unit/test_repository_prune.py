@@ -1,6 +1,7 @@
 """The device's own prune: what no snapshot needs goes, and nothing else."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,24 @@ def test_a_damaged_index_stops_a_prune(device: Device) -> None:
     (device.objects.path / "index" / ("0" * 64)).write_bytes(b"damaged")
     with pytest.raises(RepositoryBroken, match="index/00000000"):
         device.remove(first)
+
+
+@pytest.mark.parametrize("kind", [Kind.INDEX, Kind.SNAPSHOT])
+def test_an_object_of_another_repository_stops_a_prune_that_names_it(
+    device: Device, tmp_path: Path, kind: Kind
+) -> None:
+    """restic#4862: after two repositories were mixed, the message did not say what to remove."""
+    device.save()
+    other = small_device(tmp_path / "other")
+    other.save()
+    (foreign,) = (other.objects.path / kind).iterdir()
+    shutil.copy(foreign, device.objects.path / kind)
+    before = device.size_bytes
+    with pytest.raises(RepositoryBroken, match=f"{kind}/{foreign.name[:8]} .* another key"):
+        device.remove()
+    assert device.size_bytes == before
+    (device.objects.path / kind / foreign.name).unlink()
+    device.remove()
 
 
 def test_a_damaged_snapshot_stops_a_prune(device: Device) -> None:

@@ -38,4 +38,10 @@ def unpacked_pieces(
     stored = objects.get(kind, name, most_bytes)
     if hashlib.sha256(stored).hexdigest() != name:
         raise RepositoryBroken(f"the file {kind}/{name[:8]} of the repository is damaged")
-    return json_pieces(cryptor.decrypt(stored), most_bytes)
+    try:
+        plain = cryptor.decrypt(stored)
+    except RepositoryBroken as error:
+        raise RepositoryBroken(
+            f"the file {kind}/{name[:8]} is encrypted with another key, so it is of another repository"
+        ) from error
+    return json_pieces(plain, most_bytes)
