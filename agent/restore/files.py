@@ -35,6 +35,7 @@ _BATCH_MOST_FILES = 256
 _BATCH_BYTES = 1 << 20  # of the archive, from the first file to the last, which are read at once
 _MOST_BATCHES = 2 * _THREADS
 _SMALLEST_HOLE_BYTES = 4096  # the block of most file systems
+_SECOND_NS, _FINE_NS = 1_000_000_000, 1000  # ext3 keeps whole seconds, NTFS tenths of a microsecond
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -229,3 +230,19 @@ class SparseWriter:
         """Give the file its length when it ends in a hole. Raises OSError."""
         if self._hole_at_end:
             os.ftruncate(self._fd, self._size)
+
+
+def is_made_of(item: Item, status: os.stat_result) -> bool:
+    """Return True when a file that was made has the size and the time of an item.
+
+    The walk takes files with one inode number for one file, and such a number is given to a new file again.
+    """
+    if status.st_size != item.size:
+        return False
+    # The file system may keep less of the time than the archive.
+    time_ns, wanted_ns = status.st_mtime_ns, item.mtime_ns
+    return (
+        wanted_ns is None
+        or abs(time_ns - wanted_ns) < _FINE_NS
+        or time_ns == wanted_ns - wanted_ns % _SECOND_NS
+    )

@@ -16,7 +16,7 @@ from agent.formats.entries import DIR, LINK, Item
 from agent.formats.names import bad_entry
 from agent.restore.directories import Tree, is_directory, mark, open_directory
 from agent.restore.disk import by_descriptor, link
-from agent.restore.files import FileMaker, PendingFile, check_misplaced
+from agent.restore.files import FileMaker, PendingFile, check_misplaced, is_made_of
 from agent.restore.metadata import (
     CAPABILITIES,
     SET_ID,
@@ -173,11 +173,11 @@ class Unpacker:
             self._unowned()
 
     def _hard_link(self, item: Item, source: str, new: Tree) -> bool:
-        """Make another name of an earlier file; return False when that is impossible."""
+        """Make another name of an earlier file; return False when that cannot be, or that is another file."""
         self._files.drain()  # the earlier file may be among them
         destination = new.parent(item.name, self._imply)
         status = self._sources.stat(source)
-        if status is None or not stat.S_ISREG(status.st_mode):
+        if status is None or not stat.S_ISREG(status.st_mode) or not is_made_of(item, status):
             return False
         if not link(self._sources.parent(source), destination):
             return False

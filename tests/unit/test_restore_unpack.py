@@ -115,9 +115,9 @@ def test_a_damaged_file_among_many_is_named_and_nothing_is_left(
 
 
 def test_a_hard_link_to_a_file_that_a_thread_still_makes(target: Path, archive: Path) -> None:
-    link = own_extra(1, b"f0", {})
+    first, link = own_extra(NOON_NS, None, {}), own_extra(NOON_NS, b"f0", {})
     files = [
-        Crafted(b"f%d" % number, b"same", extra=link if number % 3 == 1 else b"") for number in range(300)
+        Crafted(b"f%d" % number, b"same", extra=link if number % 3 == 1 else first) for number in range(300)
     ]
     archive.write_bytes(crafted(*files))
     restored(target, archive)
@@ -231,6 +231,18 @@ def test_hard_links_are_hard_links_again(target: Path, archive: Path) -> None:
     spec: Spec = {"d": Dir(), "d/first": File(b"one file"), "second": File(b"one file")}
     restored(target, write_zip(archive, spec, {"second": linked}))
     assert (target / "second").stat().st_ino == (target / "d/first").stat().st_ino
+
+
+@pytest.mark.parametrize("other", [File(b"a longer one"), File(b"other", mtime_ns=NOON_NS - 10_000)])
+def test_an_entry_that_differs_from_the_file_it_is_linked_to_becomes_a_file(
+    target: Path, archive: Path, other: File
+) -> None:
+    """borg#1297: inode numbers come again, so a new file may count as another name of a removed one."""
+    spec: Spec = {"first": File(b"first"), "second": other}
+    extra = {"second": own_extra(other.mtime_ns, b"first", {})}
+    restored(target, write_zip(archive, spec, extra))
+    assert (target / "second").read_bytes() == other.content
+    assert (target / "first").read_bytes() == b"first"
 
 
 @pytest.mark.parametrize("first", [b"missing", b"d", b"link", b"d/missing/too"])
