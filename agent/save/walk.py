@@ -7,6 +7,7 @@ entry is fatal: one that cannot be saved is counted with a reason.
 
 import os
 import stat
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from agent.formats.entries import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAM
 from agent.formats.walk_report import KERNEL_S, OWN, WITHHELD, Report, Top, reason_of
 from agent.save.databases import MAX_BESIDE, Copies
 from agent.save.levels import DIR_FLAGS, FILE_FLAGS, Level, Levels, close
-from agent.save.mapped_files import let_changes_show
+from agent.save.mapped_files import MOST_DIRTY_NS, let_changes_show
 from providers.directory import open_resolved
 
 _LINKED_FILES = 65_536  # inodes with several names that are remembered; later ones become single files
@@ -207,10 +208,14 @@ class _Walk:
             if stat.S_ISREG(status.st_mode):
                 if path in self._mounts:
                     self._report.enter_mount(self._root.archived(path))
-                let_changes_show(fd, status)
+                seen_ns = time.time_ns()
+                if seen_ns - status.st_ctime_ns < MOST_DIRTY_NS:
+                    let_changes_show(fd)
                 archived = self._base + path
                 first = self._first_name(status, archived) if status.st_nlink > 1 else None
-                entry = Entry(archived, FILE, status, fd, b"", self._attributes(fd, path, first), first)
+                entry = Entry(
+                    archived, FILE, status, fd, b"", self._attributes(fd, path, first), first, seen_ns
+                )
                 if self._copies and is_database(fd, status.st_size):
                     yield from self._database(self._copies, entry)
                 else:
