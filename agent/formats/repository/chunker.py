@@ -36,7 +36,7 @@ class FileKind:
     WRITTEN_AHEAD = 8
     """The database had changes in a file beside it."""
     RACY = 16
-    """The file changed while it was read, or may have changed at the same moment."""
+    """The entry changed while it was read, or is so young that a later change may leave no trace."""
 
 
 def kind_of(head: bytes, before: int) -> int:
