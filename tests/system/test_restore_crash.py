@@ -170,6 +170,9 @@ def kill_restores(destination: str, mode: str, uid: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "destination", [0, pytest.param(NOBODY, marks=pytest.mark.large)], ids=["root", "nobody"], indirect=True
+)
 def test_a_recovery_that_is_killed_at_any_call_is_finished_by_the_next(
     destination: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:

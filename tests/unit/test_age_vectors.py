@@ -69,6 +69,7 @@ def test_the_tool_opens_what_was_encrypted_for_several_recipients(tmp_path: Path
     assert (tmp_path / "opened").read_bytes() == content(size)
 
 
+@pytest.mark.slow
 def test_what_the_tool_seals_with_a_passphrase_is_opened(tmp_path: Path) -> None:
     """It takes work factor 18, more than most devices want to spend."""
     (tmp_path / "plain").write_bytes(content(300_000))

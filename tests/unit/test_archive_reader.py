@@ -317,6 +317,7 @@ def test_a_very_long_central_directory_is_read_in_blocks() -> None:
     assert listed(data)[7].xattrs == {"user.x": b"y" * 30_000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [100, 20_000])
 def test_entries_are_the_same_each_time_and_the_memory_for_them_is_bounded(files: int) -> None:
     """The second time the entries of a small archive come from memory; those of a large one do not."""

@@ -137,6 +137,7 @@ def test_an_empty_directory_makes_a_valid_archive(tmp_path: Path) -> None:
     assert zipfile.ZipFile(io.BytesIO(data)).namelist() == []
 
 
+@pytest.mark.slow
 def test_more_than_65535_entries_need_zip64(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("x")
     status = os.lstat(tmp_path / "link")

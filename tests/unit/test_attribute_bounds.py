@@ -72,6 +72,7 @@ def test_an_entry_with_more_than_any_backup_keeps_is_refused(records: bytes) -> 
         list(reader.items())
 
 
+@pytest.mark.slow
 def test_an_archive_with_more_than_any_backup_keeps_is_refused() -> None:
     """Each of its entries is within the bound of one entry."""
     extra = bomb(b"".join(record(3, b"%03x\0" % number) for number in range(1_000)))

@@ -326,6 +326,7 @@ def test_of_too_many_waiting_replies_the_oldest_are_dropped(outbox: Outbox, line
     assert line.heard == [b"state", *(b"%d" % number for number in range(3, MAX_WAITING_REPLIES + 3))]
 
 
+@pytest.mark.slow
 def test_of_too_many_waiting_messages_the_oldest_are_given_up_also_in_the_journal(
     journal: Journal, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from agent.base.roots import Root
 from tests.support.repositories import PASSWORD, Device, mounted, restic
 from tests.support.trees import Dir, File, Link, Spec, make_tree, snapshot
@@ -59,6 +61,7 @@ def test_new_hardware_goes_on_from_the_last_snapshot(tmp_path: Path) -> None:
     device.check()
 
 
+@pytest.mark.slow
 def test_restic_copies_and_compares_snapshots(tmp_path: Path) -> None:
     """A copy elsewhere and a look at what changed are the operator's daily work; facts of ours survive it."""
     source = make_tree(tmp_path / "source", TREE)

@@ -40,6 +40,7 @@ def calls_of_one_job(device: Device) -> int:
     return sum(1 for call, _ in device.objects.calls if call in CHANGING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", [False, True], ids=["before the call", "after the call"])
 @pytest.mark.parametrize("error", [PowerCutError, Unreachable], ids=["power cut", "network gone"])
 def test_a_job_may_end_at_any_call(tmp_path: Path, error: type[BaseException], *, stored: bool) -> None:

@@ -61,6 +61,7 @@ def without_own_ways(tree: bytes) -> bytes:
     return re.sub(rb'"device_id":\d+,', b"", tree)
 
 
+@pytest.mark.slow
 def test_trees_are_byte_for_byte_those_of_restic(tmp_path: Path) -> None:
     """`restic rewrite` refuses a tree that it would write otherwise, and equal trees are stored once."""
     spec: Spec = {name: File(name.encode()) for name in NAMES} | {

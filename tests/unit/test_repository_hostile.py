@@ -274,6 +274,7 @@ def test_a_link_is_restored_as_one_and_nothing_through_it(crafted: CraftedReposi
     assert (target / "a/x").read_bytes() == b"content"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "times"),
     [("keys", 21), ("snapshots", 10_001), ("snapshots", 10**9), ("index", 10**9)],

@@ -295,6 +295,7 @@ def works(device: Device, text: str) -> None:
     assert pruned(device)["problem"] == ""
 
 
+@pytest.mark.slow
 def test_another_password_is_rolled_out_by_the_file_of_credentials(device: Device, tmp_path: Path) -> None:
     """Both keys open the repository meanwhile, so no job fails, whenever the device gets its new file."""
     (repository,) = (tmp_path / "usb/of").iterdir()

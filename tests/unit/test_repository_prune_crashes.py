@@ -22,6 +22,7 @@ def device(tmp_path: Path) -> Device:
     return small_device(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_prune_may_end_at_any_call(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New packs, new indexes, old indexes, old packs: every snapshot that is left is whole all the time."""
     monkeypatch.setattr(sweep, "_ROUND_BYTES", 1)

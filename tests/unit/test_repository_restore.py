@@ -263,6 +263,7 @@ def test_what_a_command_collected_comes_back_from_the_top(tmp_path: Path) -> Non
     assert texts(target) == texts(source)
 
 
+@pytest.mark.slow
 def test_several_paths_of_restic_come_back_below_the_directory_around_them(tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source", {"a": Dir(), "a/1": File(b"1"), "b": File(b"2"), "c": File(b"3")})
     repository = tmp_path / "repository"
@@ -274,6 +275,7 @@ def test_several_paths_of_restic_come_back_below_the_directory_around_them(tmp_p
     assert texts(target) == {"a/1": b"1", "b": b"2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("directory", "paths", "found"),
     [

@@ -15,6 +15,7 @@ def device(tmp_path: Path) -> Device:
     return small_device(tmp_path)
 
 
+@pytest.mark.slow
 def test_restic_reads_and_checks_and_copies_while_the_device_writes(device: Device, tmp_path: Path) -> None:
     """No snapshot refers to the files of an unfinished backup, so restic finds nothing missing."""
     device.save()

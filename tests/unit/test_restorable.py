@@ -87,6 +87,7 @@ def test_a_tree_that_was_saved_is_restored(things: list[tuple[bytes, Node]]) -> 
         check_restored(tree, work)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size_bytes", "is_hole"), [(65 << 20, False), (256 << 20, True)])
 def test_what_shrinks_as_far_as_deflate_can_is_restored(
     tmp_path: Path, size_bytes: int, is_hole: bool

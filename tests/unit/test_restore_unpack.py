@@ -330,6 +330,7 @@ def test_cancelling_stops_within_a_file(target: Path, archive: Path) -> None:
     assert is_clean(target)
 
 
+@pytest.mark.slow
 def test_directories_may_be_deeper_than_descriptors_and_recursion_go(target: Path, archive: Path) -> None:
     deep = "/".join(["d"] * 1500)
     write_zip(archive, {f"{deep}/file": File(b"deep"), "d/beside": File(b"b")})
