@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -247,7 +248,8 @@ def sleeps(pid: int) -> int:
     """proc(5): voluntary context switches of all threads."""
     total = 0
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
-        total += int(status.read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            total += int(status.read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
     return total
 
 

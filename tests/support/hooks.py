@@ -47,5 +47,5 @@ def is_alive(pid: int) -> bool:
     """One that is dead, and waits for init to reap it, is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.support.require import possible
@@ -82,9 +82,10 @@ class Machine:
     def _found_leader(self, nspawn_pid: int) -> bool:
         """Return True when a child of nspawn is process 1 inside, not only on the way to it."""
         for child in Path(f"/proc/{nspawn_pid}/task/{nspawn_pid}/children").read_text().split():
-            status = Path(f"/proc/{child}/status").read_text()
-            if re.search(r"^NSpid:\t\d+\t1$", status, re.MULTILINE):
-                self._leader = int(child)
+            with suppress(FileNotFoundError, ProcessLookupError):  # a helper of nspawn that has ended
+                status = Path(f"/proc/{child}/status").read_text()
+                if re.search(r"^NSpid:\t\d+\t1$", status, re.MULTILINE):
+                    self._leader = int(child)
         return bool(self._leader)
 
 
