@@ -26,19 +26,8 @@ from providers.api import (
     Stored,
     check_name,
 )
-from providers.directory import (
-    inside,
-    is_part,
-    name_new,
-    refuse_special,
-    write_all,
-)
-from providers.errors import (
-    AccessDenied,
-    AlreadyThere,
-    BadOptions,
-    Corrupted,
-)
+from providers.directory import inside, is_part, name_new, refuse_special, write_all
+from providers.errors import AccessDenied, AlreadyThere, BadOptions, Corrupted
 from providers.free_space import Room
 from providers.local_target import TargetDirectory
 from providers.options import Option, problems_in

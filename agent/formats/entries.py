@@ -11,8 +11,6 @@ MAX_NAME_BYTES = 0x7000
 """The longest name that is archived: a record of ZIP has room for it twice (a hard link)."""
 MAX_ATTRIBUTES_BYTES = 65_535 - 200
 """The most bytes of extended attributes and names of an entry: APPNOTE 4.4.10, less the other fields."""
-
-
 TICK_NS = 20_000_000
 """Longer than the kernel's clock stands still (10 ms at 100 Hz), and than exFAT's steps (10 ms)."""
 COARSE_TICK_NS = 2_000_000_000

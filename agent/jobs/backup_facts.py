@@ -1,4 +1,4 @@
-"""What the journal and the last message say of a backup that was made."""
+"""Facts about a finished backup, for the journal and for its last message."""
 
 from typing import TYPE_CHECKING
 

@@ -26,7 +26,7 @@ from agent.formats.repository.objects import Kind
 from agent.formats.repository.state import ROOT, ROW_BYTES, Known, Row, State
 from tests.support.real_disks import real_disk
 from tests.support.repositories import CONTENT, Device, is_as_it_was, small_device, source
-from tests.support.trees import File, make_tree
+from tests.support.trees import Dir, File, make_tree
 from tests.support.waiting import wait_until
 
 
@@ -224,6 +224,31 @@ def test_files_that_a_device_without_a_clock_wrote_are_read_again() -> None:
     assert entries.may_change_unseen(boot_ns, boot_ns, time.time_ns())
     assert entries.may_change_unseen(boot_ns + 1, boot_ns + 4_000_000, time.time_ns())
     assert not entries.may_change_unseen(0, time.time_ns() - 10**10, time.time_ns())  # ostree's files
+
+
+def test_a_link_and_a_directory_that_change_within_a_second_are_seen_there_too(tmp_path: Path) -> None:
+    """A new link may get the inode number of the old one; only the ctime tells of an attribute."""
+    with real_disk("small inodes", tmp_path / "disk") as disk:
+        data = make_tree(disk.path / "data", {"directory": Dir()})
+        device = Device.at(tmp_path, Root("", data))
+
+        def put(value: str) -> list[tuple[int, int]]:
+            (data / "link").unlink(missing_ok=True)
+            (data / "link").symlink_to(value)
+            os.setxattr(data / "directory", "user.value", value.encode())
+            statuses = (data / "link").lstat(), (data / "directory").stat()
+            return [(status.st_ino, status.st_ctime_ns) for status in statuses]
+
+        def changed_in_the_second_of_the_snapshot() -> bool:
+            before = put("first")
+            device.save()
+            return put("later") == before
+
+        wait_until(changed_in_the_second_of_the_snapshot, what="a snapshot within a second")
+        device.save()
+        found = device.restored(tmp_path / "restored")
+        assert os.readlink(found / "link") == "later"
+        assert os.getxattr(found / "directory", "user.value") == b"later"
 
 
 def test_a_file_that_grows_while_it_is_read_is_told_and_read_again(
