@@ -233,5 +233,5 @@ def _life(liveness: Liveness) -> Iterator[Bar]:
     yield Bar(f"200 answers {what}, median", 10, liveness.median_s * 1e3, False, "ms")
     yield Bar(f"200 answers {what}, worst", 50, liveness.worst_s * 1e3, False, "ms")
     yield Bar("from exec to announced", 0.5, liveness.start_s, False, "s")
-    yield Bar("idle memory", 45, liveness.idle_bytes / MIB, False, "MiB")
+    yield Bar("idle memory", 44, liveness.idle_bytes / MIB, False, "MiB")
     yield Bar("idle wake-ups of all threads", 1, liveness.idle_wakeups, False, "/s")

@@ -19,6 +19,7 @@ from providers.errors import (
     AlreadyThere,
     NotFound,
     Rejected,
+    StorageError,
     UnknownOutcome,
     Unreachable,
     from_http_status,
@@ -86,14 +87,15 @@ class RestServer(Storage):
             raise
         return Stored(name, len(content), place=self.location(name))
 
-    def _there(self, stored: Stored, size_bytes: int) -> Rejected:
+    def _there(self, stored: Stored, size_bytes: int) -> StorageError:
         """Return the error for an object that is there; one of its hash and another length is no such object.
 
-        A server that keeps the beginning of an upload that was cut off has it.
+        A server that writes uploads in their place, as rclone does, shows the beginning of one that was cut
+        off until it notices: another try may find it gone.
         """
         location = self.location(stored.name)
         if stored.size_bytes != size_bytes and _ID.fullmatch(stored.name.rpartition("/")[2]):
-            return Rejected(f"{location} is there with {stored.size_bytes} bytes in place of {size_bytes}")
+            return Unreachable(f"{location} is there with {stored.size_bytes} bytes in place of {size_bytes}")
         return AlreadyThere(f"{location} is there already")
 
     def stat(self, name: str, /) -> Stored:

@@ -168,7 +168,7 @@ def run(argv: list[str]) -> int:
 
 
 def spare_memory() -> None:
-    """Import structlog without 8 MiB that no command uses: it imports all that it can work with.
+    """Import structlog, and prepare for paho, without 10 MiB that both import and no command uses.
 
     Providers that need these libraries find them.
     """
@@ -178,32 +178,35 @@ def spare_memory() -> None:
     vars(logging)["logAsyncioTasks"] = False
     hidden = {"rich", "greenlet"} - sys.modules.keys()
     sys.modules.update(dict.fromkeys(hidden, cast(ModuleType, None)))
-    if "asyncio" not in sys.modules:
-        _import_on_use("asyncio")
+    for unused in {"asyncio", "urllib.request"} - sys.modules.keys():
+        _import_on_use(unused)
     importlib.import_module("structlog")
     for name in hidden:
         del sys.modules[name]
 
 
-def _import_on_use(package: str) -> None:
-    """Import a package, but run its code only when somebody asks for one of its members (PEP 562)."""
-    spec: Any = find_spec(package)
+def _import_on_use(name: str) -> None:
+    """Import a module, but run its code only when somebody asks for one of its members (PEP 562)."""
+    spec: Any = find_spec(name)
     module, lock = module_from_spec(spec), threading.RLock()
-    # Without a path even the import of a submodule asks here first.
-    later = {"__path__": vars(module).pop("__path__")}
+    # Without a package's path even the import of a submodule asks here first.
+    not_run = [vars(module).pop("__path__", None)]
 
     def member(asked: str) -> object:
         with lock:
-            if later:
-                vars(module).update(later)
-                later.clear()
+            if not_run:
+                if path := not_run.pop():
+                    vars(module)["__path__"] = path
                 spec.loader.exec_module(module)
         if asked in vars(module):
             return vars(module)[asked]
-        raise AttributeError(f"module '{package}' has no attribute '{asked}'")
+        raise AttributeError(f"module '{name}' has no attribute '{asked}'")
 
     vars(module)["__getattr__"] = member
-    sys.modules[package] = module
+    sys.modules[name] = module
+    parent, _, last = name.rpartition(".")
+    if parent:
+        vars(sys.modules[parent])[last] = module
 
 
 def settings_of(parsed: argparse.Namespace) -> "Loaded | None":

@@ -7,7 +7,7 @@ import pytest
 from providers.api import Capability
 from providers.errors import AccessDenied, AlreadyThere, NotFound, StorageError, Unreachable
 from providers.testing.streams import content
-from providers.testing.transfers import SMALL, opened, through_proxy
+from providers.testing.transfers import SMALL, opened, through_proxy, wait_until_nothing_is_stored
 from providers.testing.under_test import ProviderUnderTest
 
 PACK = content(16 << 20)
@@ -114,7 +114,7 @@ def test_nothing_is_created_over_a_line_that_breaks(under_test: ProviderUnderTes
         proxy.refuse = True
         with pytest.raises(Unreachable):
             storage.create(LOCK, SMALL)
-    assert under_test.names() == []
+    wait_until_nothing_is_stored(under_test)
 
 
 @pytest.mark.needs("create")

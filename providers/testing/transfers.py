@@ -1,5 +1,6 @@
 """Means of the contract tests: archives of two sizes, and storages that are opened and closed."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -64,3 +65,11 @@ def assert_nothing_stored(under_test: ProviderUnderTest, checkpoint: dict[str, s
     """Check rule 3: nothing new is visible, and the checkpoint names what is hidden."""
     assert under_test.names() == []
     assert under_test.leftovers() == [] or checkpoint
+
+
+def wait_until_nothing_is_stored(under_test: ProviderUnderTest, timeout_s: float = 60) -> None:
+    """A server that writes uploads in their place shows one that was cut off until it notices."""
+    deadline_s = time.monotonic() + timeout_s
+    while stored := under_test.names():
+        assert time.monotonic() < deadline_s, f"still stored after {timeout_s:g} s: {stored}"
+        time.sleep(0.005)

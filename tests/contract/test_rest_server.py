@@ -87,12 +87,12 @@ def test_a_403_for_what_is_not_there_is_a_lack_of_rights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "length", "kind"), [(PACK, 5, AlreadyThere), (PACK, 4, Rejected), ("config", 4, AlreadyThere)]
+    ("name", "length", "kind"), [(PACK, 5, AlreadyThere), (PACK, 4, Unreachable), ("config", 4, AlreadyThere)]
 )
 def test_an_object_that_is_there_counts_only_in_its_length(
     name: str, length: int, kind: type[StorageError]
 ) -> None:
-    """A server may keep the beginning of an upload that was cut off: the second try must not rely on it."""
+    """A server shows the beginning of an upload that was cut off until it notices: another try may do it."""
 
     def answer(request: Received) -> Say:
         if request.method == "HEAD":

@@ -203,6 +203,22 @@ print(failed, hasattr(asyncio, "nothing"), structlog.stdlib.asyncio is asyncio)
     assert run_python("-c", script) == "[] False True\n"
 
 
+@pytest.mark.parametrize("first", ["import urllib.request", "from urllib.request import getproxies"])
+def test_a_service_loads_the_opener_of_urls_when_somebody_uses_it(first: str) -> None:
+    """paho imports it, and `email` with it, for a proxy that takes PySocks, which no device has."""
+    script = f"""
+import sys
+from agent.cli import spare_memory
+spare_memory()
+import agent.service
+print(sorted({{"http.client", "email.parser", "email.feedparser"}} & sys.modules.keys()))
+{first}
+import urllib.parse, urllib.request as opener
+print(opener.Request("http://host/").host, urllib.request is opener, hasattr(opener, "nothing"))
+"""
+    assert run_python("-c", script) == "[]\nhost True False\n"
+
+
 @pytest.mark.parametrize("name", ["inspect", "extract"])
 def test_a_command_that_opens_archives_loads_nothing_that_it_does_not_need(name: str) -> None:
     """Beside scrypt's 16 MiB and an index, they would take it past the 64 MiB that are promised."""
