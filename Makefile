@@ -10,6 +10,8 @@ TESTS ?= tests
 FUZZ_SECONDS ?= 300
 # The slow files come first by name, and the tests of one file share their servers.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Tests start hundreds of Python programs, which would compile the agent each time.
+unexport PYTHONDONTWRITEBYTECODE
 MARKED = "not large$(if $(SLOW),, and not slow)"
 
 .PHONY: all help venv demo test coverage faults soak fuzz check docs lock reference sbom share wheel deb deb-test bench bench-transfers clean

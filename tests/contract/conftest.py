@@ -1,7 +1,9 @@
 """The suite's fixtures: `under_test` is each provider, on each server, in turn."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
+import botocore.session  # type: ignore[import-untyped]
 import pytest
 
 import providers
@@ -54,6 +56,14 @@ def fresh_place(
     name: str = request.param
     with PLACES[name](tmp_path_factory.mktemp(name)) as fresh:
         yield fresh
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_service_models() -> Iterator[None]:
+    """Amazon's SDK would read a megabyte of JSON for each client; hundreds are made here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", cache(botocore.session.create_loader))
+        yield
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ _PUBACK, _PUBLISH = 0x40, 0x30
 class Recording:
     """One telling, from the start of the agent to its end."""
 
-    disk: Disk
+    disks: tuple[Disk, Disk]
+    """The device's disk before the first call, for two readers."""
     calls: list[Recorded]
     sent: list[tuple[str, str, str]]
 
@@ -32,7 +33,7 @@ def record(stage: Stage, name: str, agent: Hatched) -> Recording:
     """Tell a story to the installed program under strace."""
     strace = shutil.which("strace")
     require(strace is not None, "strace")
-    disk, log = Disk(agent.root), agent.work / "strace.log"
+    disks, log = (Disk(agent.root), Disk(agent.root)), agent.work / "strace.log"
     with subprocess.Popen(
         [str(strace), *OPTIONS, "-o", str(log), str(PROGRAM), "run", "--config", str(agent.config)],
         stderr=subprocess.DEVNULL,
@@ -44,7 +45,7 @@ def record(stage: Stage, name: str, agent: Hatched) -> Recording:
         agent.kill()
         tracer.wait(30)
     assert teller.restarts == 0
-    return Recording(disk, list(read(log)), teller.sent)
+    return Recording(disks, list(read(log)), teller.sent)
 
 
 def _traced(tracer: int) -> int:

@@ -9,7 +9,7 @@ from tests.faults.stage import Stage
 from tests.faults.stories import STORIES
 from tests.faults.tally import LONG, tally
 
-SHORT_POINTS = 6
+SHORT_POINTS = 3
 
 
 @pytest.mark.timeout(7200 if LONG else 1800)  # a snapshot has more than 500 calls, each some seconds

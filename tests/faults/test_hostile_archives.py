@@ -1,6 +1,6 @@
 """Whatever an archive holds: nothing outside the target changes, and a refused one changes nothing at all."""
 
-import os
+import itertools
 import stat
 
 import pytest
@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from agent.formats.zip.metadata import own_extra
 from tests.faults.conftest import Tell
+from tests.faults.tally import LONG
 from tests.support import hostile
 from tests.support.archives import Crafted, crafted, deflated
 from tests.support.sandbox import Outcomes
 
-EXAMPLES = 5_000 if os.environ.get("FAULTS") == "long" else 500
+EXAMPLES, STEP = (5_000, 1) if LONG else (150, 5)
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -21,12 +22,12 @@ FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list
 @pytest.mark.timeout(300)
 def test_no_archive_of_the_corpus_gets_out_or_leaves_anything(tell: Tell) -> None:
     outcomes = Outcomes()
-    for tried, data in hostile.corpus():
+    for tried, data in itertools.islice(hostile.corpus(), 0, None, STEP):
         outcomes.attack(tried, data)
     tell(f"hostile archives: {outcomes}")
     assert outcomes.violations == []
-    assert outcomes.codes["restored"] > 100
-    assert outcomes.codes["archive-invalid"] > 1000
+    assert outcomes.codes["restored"] > 100 // STEP
+    assert outcomes.codes["archive-invalid"] > 1000 // STEP
 
 
 _parts = st.sampled_from(

@@ -26,7 +26,7 @@ from tests.support.hostile_repository import (
 from tests.support.sandbox import LIMITS, MEMORY, Outcomes
 from tests.support.snapshots import restored_from
 
-EXAMPLES = 5_000 if os.environ.get("FAULTS") == "long" else 500
+EXAMPLES = 5_000 if os.environ.get("FAULTS") == "long" else 150
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 _LIMITS = replace(LIMITS, max_files=300)

@@ -16,7 +16,7 @@ from tests.faults.stories import STORIES, Teller
 from tests.faults.tally import tally
 from tests.support.incubator import Hatched
 
-SHORT_POINTS = 4
+SHORT_POINTS = 2
 _PUBACK = 4
 
 

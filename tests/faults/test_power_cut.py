@@ -26,6 +26,8 @@ from tests.faults.tally import LONG, tally
 from tests.support.backend import Message
 from tests.support.disk_model import Disk, Effect
 from tests.support.incubator import Hatched
+from tests.support.strace_log import Recorded
+from tests.support.trees import contents
 
 SHORT_CUTS, LONG_CUTS = 2, 20
 RANDOM_CHOICES = 3 if LONG else 1
@@ -45,17 +47,13 @@ def _unsynced(disk: Disk) -> list[str]:
     return [what for what in disk.at_risk() if not _MAY_COME_BACK.search(what)]
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", STORIES)
-def test_what_is_said_and_renamed_was_synced_before(name: str, stage: Stage) -> None:
+def _check_synced_before(name: str, recording: Recording) -> int:
     """An end goes out when all that it tells is on the disk, a PUBACK when the journal has the command.
 
     Between the journal and the PUBACK another thread may already carry the command out. A file gets its
-    name when its content is on the disk.
+    name when its content is on the disk. Returns how many calls change what a power cut leaves.
     """
-    with stage.agent() as agent:
-        recording = record(stage, name, agent)
-    disk, acknowledged = recording.disk, 0
+    disk, acknowledged, changes = recording.disks[0], 0, 0
     with tally(f"synced before: {name}") as points:
         for number, call in enumerate(recording.calls):
             said = packet(call)
@@ -68,7 +66,15 @@ def test_what_is_said_and_renamed_was_synced_before(name: str, stage: Stage) -> 
             elif call.name.startswith("rename"):
                 with points.trying(f"call {number}, {call.name} {call.arguments}"):
                     assert _content_not_synced(disk, call.arguments) == []
-            disk.feed(call)
+            changes += _changes(disk, call)
+    return changes
+
+
+def _changes(disk: Disk, call: Recorded) -> bool:
+    """Feed the disk with the call; return whether that made an effect, or made one last."""
+    before = len(disk.effects), sum(effect.lasts for effect in disk.effects)
+    disk.feed(call)
+    return (len(disk.effects), sum(effect.lasts for effect in disk.effects)) != before
 
 
 def _content_not_synced(disk: Disk, arguments: list[str]) -> list[str]:
@@ -79,34 +85,33 @@ def _content_not_synced(disk: Disk, arguments: list[str]) -> list[str]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", STORIES)
 def test_after_a_power_cut_everything_is_old_or_new_and_told_once(name: str, stage: Stage) -> None:
-    total = len(stage.rehearse(name))
     with stage.agent() as agent:
         recording = record(stage, name, agent)
+        stage.new[name] = contents(agent.data)
+        disk, total = recording.disks[1], _check_synced_before(name, recording)
         with tally(f"power cut: {name}") as points:
             cuts = set(points.chosen(total, SHORT_CUTS, LONG_CUTS))
-            for cut, kept, heard, acknowledged in _cuts(recording, cuts, name):
-                unsynced = len(recording.disk.unsynced)
-                with points.trying(f"cut {cut} of {total}, {len(kept)} of {unsynced} kept"):
-                    _lay_out(recording.disk, agent, kept)
+            for cut, kept, heard, acknowledged in _cuts(recording.calls, disk, cuts, name):
+                with points.trying(f"cut {cut} of {total}, {len(kept)} of {len(disk.unsynced)} kept"):
+                    _lay_out(disk, agent, kept)
                     _tell_the_rest(stage, name, agent, recording, heard, acknowledged)
 
 
 def _cuts(
-    recording: Recording, cuts: set[int], name: str
+    calls: list[Recorded], disk: Disk, cuts: set[int], name: str
 ) -> Iterator[tuple[int, set[Effect], list[Message], int]]:
     """Every chosen point in the recording, with what the disk keeps and what was said before it."""
-    disk, chance = recording.disk, random.Random(name)
+    chance = random.Random(name)
     heard: list[Message] = []
     number = acknowledged = 0
     seen: set[frozenset[int]] = set()
-    for call in recording.calls:
-        changes, before = len(disk.effects), sum(effect.lasts for effect in disk.effects)
-        disk.feed(call)
+    for call in calls:
+        changes = _changes(disk, call)
         if said := packet(call):
             acknowledged += said[0] == "puback"
             if said[0] != "puback":
                 heard.append((said[0], json.loads(said[1])))
-        if (len(disk.effects), sum(effect.lasts for effect in disk.effects)) == (changes, before):
+        if not changes:
             continue
         number += 1
         if number not in cuts:

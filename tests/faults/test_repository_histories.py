@@ -24,7 +24,7 @@ from tests.support.repositories import Device
 from tests.support.snapshots import restored, verified
 from tests.support.trees import snapshot
 
-HISTORIES = 500 if os.environ.get("FAULTS") == "long" else 25
+HISTORIES = 500 if os.environ.get("FAULTS") == "long" else 10
 NAMES = ("a", "b", "c", "d/a", "d/b", "d/e/f", "g/h")
 SIZES = (0, 1, 5_000, 70_000, 400_000)
 

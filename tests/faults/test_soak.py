@@ -22,10 +22,10 @@ def test_two_hundred_jobs_with_faults_leave_nothing_behind() -> None:
 def test_a_life_with_kills_leaves_nothing_behind() -> None:
     """Every command has its one outcome, whenever in its job the agent was killed."""
     with memory_directory() as work, soaking(work, seed=3, kill=True) as soak:
-        soak.run(60)
-        for number in range(20):
+        soak.run(30)
+        for number in range(8):
             soak.killed(f"killed {number}")
-        soak.done["killed"] += 20
+        soak.done["killed"] += 8
         print(f"\n{soak.done.total()} jobs, killed {soak.done['killed']} times")
         assert soak.journal_bytes() < MAX_JOURNAL_BYTES
         assert soak.leftovers() == set()
