@@ -32,9 +32,17 @@ settings.load_profile("patient")
 allocator.keep_small()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all that plays a whole device's life as slow: crashes, systems of their own, and browsers."""
+    for item in items:
+        if item.path.parent.name in ("browser", "faults", "system"):
+            item.add_marker("slow")
+
+
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes test: two more than there are cores, as tests wait for servers and disks."""
-    return (os.cpu_count() or 1) + 2
+    """Return how many processes test: one more than there are cores, as tests wait for servers and disks."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)

@@ -93,7 +93,6 @@ def memory_bytes(key: str) -> int:
     return int(found[1]) << 10
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("entries", "end"),

@@ -103,7 +103,6 @@ class Pieces:
         return 0 if self._lost else len(piece)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", STORIES)
 def test_killed_in_an_upload_nothing_is_left_in_the_cloud(name: str, stage: Stage, cloud: Cloud) -> None:

@@ -18,7 +18,6 @@ EXAMPLES, STEP = (5_000, 1) if LONG else (150, 5)
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_no_archive_of_the_corpus_gets_out_or_leaves_anything(tell: Tell) -> None:
     outcomes = Outcomes()

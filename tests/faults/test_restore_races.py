@@ -110,7 +110,6 @@ def arena(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(root)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", ["merge", "replace"])
 def test_swapping_directories_for_links_leads_no_restore_out(

@@ -1,6 +1,5 @@
 """The short forms of `make soak`."""
 
-import pytest
 
 from tests.faults.soak import MAX_GROWTH_BYTES, MAX_JOURNAL_BYTES, memory_directory, soaking
 
@@ -18,7 +17,6 @@ def test_two_hundred_jobs_with_faults_leave_nothing_behind() -> None:
         assert soak.leftovers() == set()
 
 
-@pytest.mark.slow
 def test_a_life_with_kills_leaves_nothing_behind() -> None:
     """Every command has its one outcome, whenever in its job the agent was killed."""
     with memory_directory() as work, soaking(work, seed=3, kill=True) as soak:

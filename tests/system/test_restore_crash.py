@@ -142,7 +142,6 @@ def destination(request: pytest.FixtureRequest) -> Iterator[tuple[Path, int]]:
     shutil.rmtree(directory)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["merge", "replace"])
 def test_killed_at_any_call_and_recovered_the_target_is_old_or_new(
     destination: tuple[Path, int], mode: str, capsys: pytest.CaptureFixture[str]
@@ -169,7 +168,6 @@ def kill_restores(destination: str, mode: str, uid: str) -> None:
     print(f"restore ({mode}, uid {uid}): killed at {at - 1} points, target's time lost {off_time}x")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "destination", [0, pytest.param(NOBODY, marks=pytest.mark.large)], ids=["root", "nobody"], indirect=True
 )

@@ -162,28 +162,18 @@ def test_a_report_is_printed_and_kept_for_people_and_programs(
 
 
 @pytest.mark.slow
-def test_small_backups_keep_the_order_that_the_large_ones_have(tmp_path: Path) -> None:
-    """Guards `make bench`: everything is measured, and what is promised by wide margins holds at 24 MiB.
-
-    The time is the processor's, as two threads on a busy machine are no quicker than one, and the limits are
-    far from what is measured: what they find is a loss by half, not noise.
-    """
+def test_small_archives_keep_the_order_that_the_large_ones_have(tmp_path: Path) -> None:
+    """Guards `make bench`: everything is measured, and what is promised of sizes holds at 6 MiB."""
     for tool in ("zip", "unzip"):
         require(shutil.which(tool) is not None, f"{tool} (Debian package {tool})")
     one = {"log": corpora.large_log}
     with broker(tmp_path) as port:
-        found = backup_restore.compare(tmp_path, port, one, 24 * MIB / corpora.GIB, 2, [ZIP])["log"]
-    zip_s, zip_bytes = _least(found, ZIP.name)
-    for level, times, size in (("fast", 2, 1.2), ("balanced", 1, 1.04), ("small", 0.6, 0.98)):
-        ours_s, ours_bytes = _least(found, backup_restore.ours(level))
-        assert zip_s / ours_s > times, level
-        assert ours_bytes / zip_bytes < size, level
-        assert all(one.backup.peak_bytes < 64 * MIB for one in found.rounds[backup_restore.ours(level)])
-
-
-def _least(found: backup_restore.Corpus, who: str) -> tuple[float, int]:
-    rounds = found.rounds[who]
-    return min(one.backup.cpu_s for one in rounds), rounds[0].archive_bytes
+        found = backup_restore.compare(tmp_path, port, one, 6 * MIB / corpora.GIB, 1, [ZIP])["log"]
+    (zipped,) = found.rounds[ZIP.name]
+    for level, size in (("fast", 1.2), ("balanced", 1.04), ("small", 0.98)):
+        (ours,) = found.rounds[backup_restore.ours(level)]
+        assert ours.archive_bytes / zipped.archive_bytes < size, level
+        assert ours.backup.peak_bytes < 64 * MIB
 
 
 def _found(zip_s: float, ours_s: float) -> backup_restore.Corpus:

@@ -275,10 +275,9 @@ def test_several_paths_of_restic_come_back_below_the_directory_around_them(tmp_p
     assert texts(target) == {"a/1": b"1", "b": b"2"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("directory", "paths", "found"),
-    [
+def test_paths_of_restic_may_be_relative_or_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """restic 3131, 1701, 1884: the list has absolute paths, and the tree begins where the command ran."""
+    cases: list[tuple[str, list[str], set[str]]] = [
         ("source", ["."], {"a/1", "a/2/3", "b"}),
         ("source", ["a"], {"1", "2/3"}),
         ("source", ["b"], {"b"}),
@@ -288,27 +287,24 @@ def test_several_paths_of_restic_come_back_below_the_directory_around_them(tmp_p
         ("source/a/2", ["."], {"3"}),
         ("", ["source"], {"a/1", "a/2/3", "b"}),
         ("", ["source/b"], {"b"}),
-        ("", ["{}/source/b"], {"b"}),
-        ("", ["{}/source/a/1", "{}/source/a/2"], {"1", "2/3"}),
-    ],
-)
-def test_paths_of_restic_may_be_relative_or_of_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: str, paths: list[str], found: set[str]
-) -> None:
-    """restic 3131, 1701, 1884: the list has absolute paths, and the tree begins where the command ran."""
+        ("", [f"{tmp_path}/source/b"], {"b"}),
+        ("", [f"{tmp_path}/source/a/1", f"{tmp_path}/source/a/2"], {"1", "2/3"}),
+    ]
     source = make_tree(
         tmp_path / "source",
         {"a": Dir(), "a/1": File(b"1"), "a/2": Dir(), "a/2/3": File(b"3"), "b": File(b"2")},
     )
-    repository, scratch, target = tmp_path / "repository", tmp_path / "scratch", tmp_path / "target"
-    restic(repository, "init", "--repository-version", "2")
-    monkeypatch.chdir(source.parent / directory)
-    restic(repository, "backup", "--host", HOST, *(path.format(tmp_path) for path in paths))
-    target.mkdir()
-    restored(repository, [Root("", target)], scratch)
-    assert set(texts(target)) == found
-    (name,) = os.listdir(repository / "snapshots")
-    assert verified(repository, name, scratch).damage is None
+    device = Device.at(tmp_path, Root("", source))
+    names, repository, scratch = [device.save().id], device.objects.path, tmp_path / "scratch"
+    for number, (directory, paths, found) in enumerate(cases):
+        (repository / "snapshots" / names[0]).unlink()
+        monkeypatch.chdir(source.parent / directory)
+        restic(repository, "backup", "--host", HOST, *paths)
+        names = os.listdir(repository / "snapshots")
+        (target := tmp_path / f"target-{number}").mkdir()
+        restored(repository, [Root("", target)], scratch)
+        assert set(texts(target)) == found, (directory, paths)
+        assert verified(repository, names[0], scratch).damage is None
 
 
 def test_the_manifest_says_what_the_backup_was(tmp_path: Path) -> None:
