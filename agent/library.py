@@ -37,7 +37,7 @@ from agent.journal.intact import JournalBroken
 from agent.journal.schema import NewerJournal
 from agent.save.inventory import Inventory, take_inventory
 from agent.settings import Settings
-from agent.settings.groups import TargetSettings
+from agent.settings.group_defaults import TargetSettings
 from agent.settings.load import SettingsError, load
 
 __all__ = ["BackupCreate", "BackupError", "BackupInfo", "Preview", "Unexportable"]

@@ -16,8 +16,8 @@ from agent.faces.ditto.feature import Feature
 from agent.faces.ditto.mqtt_session import MqttSession
 from agent.faces.ditto.poison_commands import PoisonCommands
 from agent.faces.ditto.redelivery import Redeliveries
-from agent.faces.ditto.status_feature import ROOM_BYTES, SCHEDULE_ROOM_BYTES, StatusFeature
-from agent.faces.ditto.twin import Twin
+from agent.faces.ditto.twin_messages import Twin
+from agent.faces.ditto.twin_updates import ROOM_BYTES, SCHEDULE_ROOM_BYTES, StatusFeature
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.event_log import EventLog
 from agent.faces.http.api.handles import Handles

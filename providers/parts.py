@@ -16,7 +16,8 @@ from urllib.parse import quote
 from providers.api import Checkpoint, Limits, Sink, Source, Storage, Stored
 from providers.errors import Corrupted, Expired, Suspended, Unreachable
 from providers.fetch import Body, Download
-from providers.part_reader import PartPlan, PartReader, ReadPart
+from providers.part_reader import PartReader, ReadPart
+from providers.part_sizes import PartPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from agent.jobs.job_hooks import BackupHooks, Scope, hook
 from agent.jobs.last_archives import LastArchives, skip_key
 from agent.jobs.requests.backup import BackupRequest, scheduled_request
 from agent.jobs.requests.options import Key, Selection
-from agent.jobs.runner import Runner
+from agent.jobs.running_job import Runner
 from agent.jobs.store_ticks import DueBackup
 from agent.jobs.task import Outcome, Tools
 from agent.jobs.upload_requests import PendingUploads

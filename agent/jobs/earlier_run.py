@@ -11,7 +11,7 @@ from agent.jobs.events import JobEnded
 from agent.jobs.foundation import Foundation
 from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovered
-from agent.jobs.runner import Runner
+from agent.jobs.running_job import Runner
 from agent.jobs.upload_queue import Uploads
 
 log = structlog.get_logger(__name__)

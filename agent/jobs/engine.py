@@ -49,7 +49,7 @@ from agent.jobs.requests.control import (
 from agent.jobs.requests.restore import ArchivesRequest, RestoreRequest, VerifyRequest
 from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovered, Recovery
-from agent.jobs.runner import Runner
+from agent.jobs.running_job import Runner
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.jobs.schedules import Schedules
 from agent.jobs.staging import OwnDirectories, Staging

@@ -17,12 +17,12 @@ from agent.jobs.requests.restore import ArchiveKey
 from agent.jobs.requests.storage import StorageOptions
 from agent.jobs.staging import states_of
 from agent.settings import Settings
-from agent.settings.groups import EncryptionSettings
+from agent.settings.group_defaults import EncryptionSettings
 from agent.settings.stores import NO_RECIPIENTS
 
 if TYPE_CHECKING:
     from agent.formats.base import Encryption, Format, PruneFormat, ReadFormat, SaveFormat, Unlock
-    from agent.formats.survey import ArchiveLimits
+    from agent.formats.entry_checks import ArchiveLimits
     from agent.formats.zip.writer import ArchiveOptions
 
 MAX_THREADS = 4
@@ -100,7 +100,7 @@ def archive_options(settings: Settings, level: str | None = None) -> "ArchiveOpt
 
 
 def archive_limits(settings: Settings) -> "ArchiveLimits":
-    from agent.formats.survey import ArchiveLimits
+    from agent.formats.entry_checks import ArchiveLimits
 
     limits = settings.restore
     return ArchiveLimits(max_files=limits.max_files, max_bytes=limits.max_size, max_ratio=limits.max_ratio)

@@ -18,7 +18,7 @@ from agent.base.errors import JobError
 from agent.base.job import STOPPED, WORKING, Job, Kind, State
 from agent.base.roots import data_set_roots
 from agent.base.times import parse_time
-from agent.formats.names import PRIVATE_PREFIX
+from agent.formats.entry_names import PRIVATE_PREFIX
 from agent.journal import Journal
 from agent.restore.memory import RestoreMemory, read_working, work_id
 from agent.settings import Settings

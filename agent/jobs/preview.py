@@ -22,7 +22,7 @@ from agent.jobs.foundation import Foundation
 from agent.jobs.preview_record import PreviewNote, PreviewNotes, PreviewState
 from agent.jobs.requests.control import DiscardRequest
 from agent.jobs.restore_target import restore_target
-from agent.jobs.runner import Runner
+from agent.jobs.running_job import Runner
 from agent.jobs.task import Outcome, Task, Tools
 from agent.journal import JournalError
 from agent.mailbox import Timer

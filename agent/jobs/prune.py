@@ -28,7 +28,7 @@ from agent.jobs.task import Outcome, Task, Tools
 from agent.jobs.verify import verdicts
 from agent.journal import Journal, JournalError
 from agent.journal.jobs import JobRecord
-from agent.settings.groups import StoreSettings
+from agent.settings.group_defaults import StoreSettings
 from agent.transfer.context import Context
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from agent.jobs.requests.options import Key
 from agent.jobs.requests.restore import RestoreRequest
 from agent.jobs.restore_recovery import Recovery
 from agent.jobs.restore_target import restore_target
-from agent.jobs.runner import Runner
+from agent.jobs.running_job import Runner
 from agent.jobs.task import Outcome, Tools
 from agent.journal import UnfinishedJob
 from agent.restore.memory import read_working

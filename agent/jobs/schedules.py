@@ -19,7 +19,7 @@ from agent.jobs.frame import Decision, device_offset
 from agent.jobs.periodic import Periodic
 from agent.jobs.schedule_record import ScheduleRecord, ScheduleState
 from agent.jobs.store_ticks import MakeBackup, StoreTicks
-from agent.settings.groups import ScheduleSettings
+from agent.settings.group_defaults import ScheduleSettings
 from agent.settings.schedules import KANTO
 
 MOST_COUNTED = 1000

@@ -15,7 +15,7 @@ from agent.jobs.schedule_record import ScheduleRecord, ScheduleState, store_stat
 from agent.jobs.ticks import Plan, Ticks
 from agent.journal import Journal
 from agent.mailbox import Action
-from agent.settings.groups import ScheduleSettings
+from agent.settings.group_defaults import ScheduleSettings
 from agent.settings.schedules import KANTO
 
 

@@ -23,7 +23,7 @@ from agent.jobs.foundation import Foundation
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.restore import VerifyRequest
 from agent.jobs.requests.storage import store_storage
-from agent.jobs.runner import Runner
+from agent.jobs.running_job import Runner
 from agent.jobs.task import INTERRUPTED, Outcome
 from agent.journal import LAST_VERIFIED, Journal
 from agent.journal.jobs import JobRecord

@@ -26,7 +26,7 @@ from agent.jobs.task import (
 )
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
-from agent.settings.groups import TransferSettings
+from agent.settings.group_defaults import TransferSettings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.connections import Connections
 from agent.transfer.context import Context

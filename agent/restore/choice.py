@@ -10,9 +10,9 @@ from agent.base.roots import Root, RootsByPrefix
 from agent.base.text import readable
 from agent.formats.base import SavedTree
 from agent.formats.entries import DIR, Item
+from agent.formats.entry_checks import ArchiveLimits, Survey, SurveyedTree, Surveyor, check_limits
+from agent.formats.entry_names import bad_entry
 from agent.formats.manifest import Manifest
-from agent.formats.names import bad_entry
-from agent.formats.survey import ArchiveLimits, Survey, SurveyedTree, Surveyor, check_limits
 from agent.restore.mounts import apart
 
 

@@ -20,7 +20,7 @@ from agent.base.errors import disk_errors
 from agent.base.text import readable
 from agent.formats.base import SavedTree
 from agent.formats.entries import Item
-from agent.formats.names import bad_entry
+from agent.formats.entry_names import bad_entry
 from agent.restore.directories import Tree
 from agent.restore.disk import syncs_tell_errors
 from agent.restore.metadata import Meta, set_meta

@@ -14,8 +14,8 @@ from agent.base.errors import ForeignArchive, LeftToRecovery, WorkGone, disk_err
 from agent.base.job import STOPPED, UNCONFIRMED, WORKING
 from agent.base.text import readable
 from agent.formats.base import ReadFormat, Unlock
+from agent.formats.entry_checks import SurveyedTree
 from agent.formats.manifest import Manifest
-from agent.formats.survey import SurveyedTree
 from agent.restore.choice import Choice
 from agent.restore.commit_confirmed import ConfirmationNote
 from agent.restore.difference import NAMED, Difference

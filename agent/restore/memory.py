@@ -12,7 +12,7 @@ from typing import NamedTuple
 from agent.base.durable import replace_file
 from agent.base.errors import disk_errors
 from agent.base.mounts import where_mounted
-from agent.formats.names import PRIVATE_PREFIX
+from agent.formats.entry_names import PRIVATE_PREFIX
 
 _MOST_DIRECTORIES = 1000
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from agent.base.errors import LeftToRecovery, NotTakenBack, WorkGone, disk_errors
 from agent.base.text import readable
-from agent.formats.survey import Survey, SurveyedTree
+from agent.formats.entry_checks import Survey, SurveyedTree
 from agent.restore.commit import commit, take_back
 from agent.restore.difference import Difference
 from agent.restore.disk import sync_file_system

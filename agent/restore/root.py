@@ -13,7 +13,7 @@ from agent.base.roots import Root
 from agent.base.text import readable
 from agent.formats.base import SavedTree
 from agent.formats.entries import DIR, FILE, Item
-from agent.formats.survey import ArchiveLimits, Survey
+from agent.formats.entry_checks import ArchiveLimits, Survey
 from agent.restore.compare import Comparison, Goes
 from agent.restore.difference import Difference, Differences
 from agent.restore.files import is_hole, is_small

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.base.roots import Root
-from agent.formats.survey import Survey
+from agent.formats.entry_checks import Survey
 from agent.restore.commit_confirmed import CommitConfirmed
 from agent.restore.proof import Prover
 from agent.restore.root import RestoreOptions

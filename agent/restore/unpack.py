@@ -13,7 +13,7 @@ from typing import IO
 from agent.base.durable import closing_fd
 from agent.formats.base import SavedTree
 from agent.formats.entries import DIR, LINK, Item
-from agent.formats.names import bad_entry
+from agent.formats.entry_names import bad_entry
 from agent.restore.directories import Tree, is_directory, mark, open_directory
 from agent.restore.disk import by_descriptor, link
 from agent.restore.files import FileMaker, PendingFile, check_misplaced, is_made_of

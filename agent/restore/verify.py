@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from agent.base.errors import ArchiveError, Encrypted, EncryptionBroken, JobError, ManifestBroken, disk_errors
 from agent.formats.base import FetchedArchive, ReadFormat, Unlock
-from agent.formats.survey import ArchiveLimits, Survey, take_survey
+from agent.formats.entry_checks import ArchiveLimits, Survey, take_survey
 from agent.restore.find import Search, find
 from agent.transfer.archive_files import Fetch
 from agent.transfer.context import Context

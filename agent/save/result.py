@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from agent.base.text import counted
 from agent.formats.base import Changes
-from agent.formats.survey import ArchiveLimits
+from agent.formats.entry_checks import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.save.change_detection import LastArchive
 from providers.api import Stored

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import ValidationInfo, field_validator
 from pydantic.types import StringConstraints
 
-from agent.settings.groups import (
+from agent.settings.group_defaults import (
     AllowSettings,
     ArchiveSettings,
     DataSetSettings,
@@ -26,7 +26,7 @@ from agent.settings.groups import (
     TwinSettings,
     VerifySettings,
 )
-from agent.settings.kanto import KantoSettings
+from agent.settings.kanto_defaults import KantoSettings
 from agent.settings.kinds import (
     Count,
     DeviceId,

@@ -10,7 +10,7 @@ from agent.settings.kinds import ValueKind
 from agent.settings.parsing import list_of
 
 if TYPE_CHECKING:
-    from agent.settings.groups import DataSetSettings
+    from agent.settings.group_defaults import DataSetSettings
 
 MAX_PATHS = 100
 

@@ -11,7 +11,7 @@ from agent.settings.secret_files import is_encrypted_key
 
 if TYPE_CHECKING:
     from agent.settings import Settings
-    from agent.settings.groups import HttpSettings
+    from agent.settings.group_defaults import HttpSettings
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[0-9.]+|localhost):([0-9]{1,5})")
 

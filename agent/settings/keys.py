@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from agent.settings import Settings
-from agent.settings.kanto import KantoSettings
+from agent.settings.kanto_defaults import KantoSettings
 from agent.settings.kinds import ValueKind, kind_of
 from agent.settings.schedules import KANTO
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.settings import Settings
-    from agent.settings.groups import ScheduleSettings
+    from agent.settings.group_defaults import ScheduleSettings
 
 KANTO = "kanto"
 """The name of the schedule of Kanto's own settings."""
@@ -16,7 +16,7 @@ KANTO = "kanto"
 
 def schedule_of(settings: "Settings", name: str = KANTO) -> "ScheduleSettings":
     """Return the schedule of this name; `kanto` is there even when the settings do not name it."""
-    from agent.settings.groups import ScheduleSettings
+    from agent.settings.group_defaults import ScheduleSettings
 
     return settings.schedules[name] if name in settings.schedules else ScheduleSettings()
 

@@ -15,7 +15,7 @@ from providers.prefix import check_prefix, prefix_option
 
 if TYPE_CHECKING:
     from agent.settings import Settings
-    from agent.settings.groups import StoreSettings
+    from agent.settings.group_defaults import StoreSettings
 
 ANY_DEVICE = "namespace:name"
 """Stands for the device's id while prefixes are checked."""

@@ -14,7 +14,7 @@ from providers.aws.errors import errors, not_a_store, status_behind
 from providers.aws.upload import Multipart, put_object
 from providers.errors import AlreadyThere, StorageError, translating
 from providers.fetch import Body, Wanted, received
-from providers.part_reader import PartPlan
+from providers.part_sizes import PartPlan
 from providers.parts import PartStorage, ascii_metadata
 from providers.pool import open_pool
 

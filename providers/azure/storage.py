@@ -30,7 +30,7 @@ from providers.errors import (
 )
 from providers.fetch import Body, Wanted, received
 from providers.http_fields import content_length, content_range, digest
-from providers.part_reader import PartPlan
+from providers.part_sizes import PartPlan
 from providers.parts import PartStorage, ascii_metadata
 from providers.pool import open_pool, send_request
 

@@ -23,7 +23,7 @@ from providers.errors import (
     UnknownOutcome,
     Unreachable,
 )
-from providers.part_reader import PartPlan
+from providers.part_sizes import PartPlan
 from providers.testing.streams import BytesSource, MemorySink, StreamedSource, content
 from tests.contract.place_aws import S3Place, serve_moto
 from tests.support.http_server import HttpServer, Received, Say

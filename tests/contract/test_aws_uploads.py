@@ -10,7 +10,7 @@ import pytest
 from providers.aws import S3
 from providers.aws.storage import Bucket
 from providers.errors import Corrupted, StorageError, TooLarge, Unreachable
-from providers.part_reader import PartPlan
+from providers.part_sizes import PartPlan
 from providers.testing.faultproxy import FaultProxy
 from providers.testing.streams import BytesSource, HookedSource, StreamedSource, content
 from tests.contract.parts_suite import (  # noqa: F401  (the tests are collected here)

@@ -10,7 +10,7 @@ import pytest
 from providers.azure import AzureBlob
 from providers.azure.storage import Container
 from providers.errors import AccessDenied, AlreadyThere, TooLarge
-from providers.part_reader import PartPlan
+from providers.part_sizes import PartPlan
 from providers.testing.faultproxy import FaultProxy
 from providers.testing.streams import BytesSource, StreamedSource, content
 from tests.contract.parts_suite import (  # noqa: F401  (the tests are collected here)

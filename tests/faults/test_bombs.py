@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import JobError
-from agent.formats.survey import ArchiveLimits
+from agent.formats.entry_checks import ArchiveLimits
 from agent.formats.zip import records
 from agent.formats.zip.metadata import own_extra
 from agent.formats.zip.records import Member

@@ -1,6 +1,5 @@
 """The short forms of `make soak`."""
 
-
 from tests.faults.soak import MAX_GROWTH_BYTES, MAX_JOURNAL_BYTES, memory_directory, soaking
 
 

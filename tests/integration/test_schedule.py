@@ -14,7 +14,7 @@ from tests.support.stalling import stalling
 
 SOON = with_constants(
     "agent.jobs.attempts.BACK_OFF = tuple(each / 100 for each in agent.jobs.attempts.BACK_OFF)",
-    "agent.faces.ditto.status_feature.INTERVAL_S = 0.1",
+    "agent.faces.ditto.twin_updates.INTERVAL_S = 0.1",
 )
 """Tries again after seconds where it else waits for minutes."""
 

@@ -265,7 +265,7 @@ def test_a_terminal_gets_one_line_that_moves_below_the_same_lines(
     device: AgentProcess, backend: Backend, broker: Mosquitto
 ) -> None:
     """The status feature tells what `lastOperation` does not, and nothing of it stays on the screen."""
-    device.start(*with_constants("agent.faces.ditto.status_feature.INTERVAL_S = 0.1"))
+    device.start(*with_constants("agent.faces.ditto.twin_updates.INTERVAL_S = 0.1"))
     backend.announced()
     address = ["--broker", f"tcp://127.0.0.1:{broker.port}", "--device", "edge:device"]
     with stalling() as destination:
@@ -280,7 +280,7 @@ def test_a_terminal_gets_one_line_that_moves_below_the_same_lines(
 
 def test_a_verification_is_followed_to_its_end(device: AgentProcess, backend: Backend, send: Sender) -> None:
     """`lastOperation` says nothing of it, and so `send` ended when it began."""
-    device.start(*with_constants("agent.faces.ditto.status_feature.INTERVAL_S = 0.1"))
+    device.start(*with_constants("agent.faces.ditto.twin_updates.INTERVAL_S = 0.1"))
     backend.announced()
     name = ("-o", "local.name=a.zip")
     send.good("backup", *LOCAL, *name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.base.roots import Root
 from agent.formats.entries import Entry, EntryKind, Item
-from agent.formats.survey import ArchiveLimits, take_survey
+from agent.formats.entry_checks import ArchiveLimits, take_survey
 from agent.formats.walk_report import Report
 from agent.formats.zip import records
 from agent.formats.zip.format import Zip

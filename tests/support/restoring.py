@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from agent.base.roots import Root
 from agent.formats.base import SavedTree
-from agent.formats.survey import ArchiveLimits, SurveyedTree, take_survey
+from agent.formats.entry_checks import ArchiveLimits, SurveyedTree, take_survey
 from agent.formats.zip.reader import ArchiveReader
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreOptions, RestoreRoot

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.base.errors import JobError
-from agent.formats.survey import ArchiveLimits
+from agent.formats.entry_checks import ArchiveLimits
 from agent.restore.root import RestoreOptions
 from providers.errors import StorageError
 from tests.support.archives import open_descriptors

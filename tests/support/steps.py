@@ -13,7 +13,7 @@ import pytest
 from agent.base.roots import Root
 from agent.formats.archive_names import OwnArchives
 from agent.formats.base import Unlock
-from agent.formats.survey import ArchiveLimits
+from agent.formats.entry_checks import ArchiveLimits
 from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
 from agent.restore.choice import Choice

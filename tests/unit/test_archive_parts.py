@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from agent.base.errors import ArchiveError
 from agent.base.text import readable
-from agent.formats.names import safe_name
+from agent.formats.entry_names import safe_name
 from agent.formats.ordered import OrderedPool
 from agent.formats.zip.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK, Deflater, deflater, stored
 from agent.formats.zip.directory import CentralDirectory

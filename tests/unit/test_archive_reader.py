@@ -16,7 +16,7 @@ import pytest
 
 from agent.base.errors import ArchiveError
 from agent.formats.entries import EntryKind, Item
-from agent.formats.survey import ArchiveLimits, take_survey
+from agent.formats.entry_checks import ArchiveLimits, take_survey
 from agent.formats.zip.metadata import own_extra
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.records import end_of_archive

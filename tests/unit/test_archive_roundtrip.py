@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.base.errors import ArchiveError
 from agent.formats.entries import DIR, FILE, LINK, EntryKind
-from agent.formats.survey import take_survey
+from agent.formats.entry_checks import take_survey
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.writer import ArchiveOptions
 from tests.support.archives import (

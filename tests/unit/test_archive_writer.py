@@ -18,7 +18,7 @@ import pytest
 from agent.base.errors import Cancelled, SourceChanged
 from agent.base.roots import Root
 from agent.formats.entries import Entry, EntryKind
-from agent.formats.survey import take_survey
+from agent.formats.entry_checks import take_survey
 from agent.formats.walk_report import Report
 from agent.formats.zip import records
 from agent.formats.zip.deflate import BLOCK_BYTES

@@ -15,7 +15,7 @@ import pytest
 
 from agent.base.errors import Cancelled
 from agent.base.roots import Root
-from agent.formats.survey import take_survey
+from agent.formats.entry_checks import take_survey
 from agent.formats.zip.format import Zip
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.writer import ArchiveOptions

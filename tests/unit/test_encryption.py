@@ -20,7 +20,7 @@ from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.raw import RawRequest, read_raw
 from agent.jobs.requests.restore import VerifyRequest, read_key
 from agent.settings import Settings
-from agent.settings.groups import EncryptionSettings
+from agent.settings.group_defaults import EncryptionSettings
 from agent.settings.load import SettingsError, load
 
 # From the public test vectors.

@@ -16,8 +16,8 @@ from agent.base.roots import Root
 from agent.formats.archive_names import NamedArchive, OwnArchives
 from agent.formats.base import Format, Freed, Removal, Saved, SavedTree, SaveOrder, Unlock
 from agent.formats.entries import FILE, Entry, Item
+from agent.formats.entry_checks import ArchiveLimits
 from agent.formats.manifest import Manifest
-from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.restore.choice import Choice
 from agent.restore.find import Search

@@ -22,7 +22,7 @@ from agent.faces.http.places import MAX_STREAMS, Places
 from agent.faces.http.routes import Route
 from agent.faces.http.sockets import is_loopback, passed_sockets, tcp_socket, unix_socket
 from agent.faces.http.tls import ServerTls
-from agent.settings.groups import HttpSettings
+from agent.settings.group_defaults import HttpSettings
 from agent.settings.http import ListenAddress
 from tests.support.http_raw import RawClient, answers, listening
 from tests.support.waiting import wait_until

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.base.job import Job, Kind, State, Upload, UploadState
 from agent.base.times import NEVER, format_time, parse_time
-from agent.faces.ditto.twin import last_operation, last_upload
+from agent.faces.ditto.twin_messages import last_operation, last_upload
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 END = START + timedelta(seconds=5)

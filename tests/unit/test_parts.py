@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from providers.api import Stored
 from providers.errors import AccessDenied, Corrupted, Expired, StorageError, Suspended, TooLarge, Unreachable
-from providers.part_reader import PartPlan
+from providers.part_sizes import PartPlan
 from providers.parts import Part, PartUpload, PartUploads, ascii_metadata, start_upload
 from providers.testing.streams import BytesSource, FailingSource, StreamedSource, content
 from tests.support.waiting import wait_until

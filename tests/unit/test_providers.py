@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import providers
-from agent.faces.ditto.twin import provider_names
+from agent.faces.ditto.twin_messages import provider_names
 from providers.errors import BadOptions
 
 CHECK = """

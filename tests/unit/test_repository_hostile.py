@@ -10,8 +10,8 @@ from agent.base.errors import ArchiveError, NewerFormat, RepositoryBroken
 from agent.formats.archive_names import OwnArchives, device_tag
 from agent.formats.base import SavedTree, Unlock
 from agent.formats.entries import FILE
+from agent.formats.entry_checks import take_survey
 from agent.formats.repository.snapshots import Snapshots
-from agent.formats.survey import take_survey
 from agent.transfer.cancel import CancelToken
 from providers.errors import Rejected
 from tests.support.crafted import CraftedRepository, node

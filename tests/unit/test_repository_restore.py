@@ -11,8 +11,8 @@ from agent.base.errors import ForeignArchive, NoneChosen, NoSpace, RepositoryBro
 from agent.base.roots import Root
 from agent.formats.archive_names import ALL_ARCHIVES, OwnArchives, device_tag
 from agent.formats.base import Unlock
+from agent.formats.entry_checks import ArchiveLimits, take_survey
 from agent.formats.repository.snapshots import Snapshots
-from agent.formats.survey import ArchiveLimits, take_survey
 from providers.errors import NotFound
 from tests.support.acls import DEFAULT, acl
 from tests.support.real_disks import real_disk

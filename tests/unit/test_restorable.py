@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.formats.entries import LINK, Entry
-from agent.formats.survey import ArchiveLimits
+from agent.formats.entry_checks import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.formats.zip.writer import write_archive
 from agent.jobs.formats import archive_options

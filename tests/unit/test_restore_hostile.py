@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import AccessForbidden, ArchiveError, IoError
-from agent.formats.survey import ArchiveLimits
+from agent.formats.entry_checks import ArchiveLimits
 from agent.restore.directories import make_target, missing, remove_made
 from agent.restore.recovery import recover
 from agent.restore.root import RestoreOptions

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.faces.ditto.twin import auto_upload
+from agent.faces.ditto.twin_messages import auto_upload
 from agent.jobs.frame import (
     Decision,
     Frame,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.faces.ditto.status_feature import StatusFeature
+from agent.faces.ditto.twin_updates import StatusFeature
 from agent.journal import Journal
 from agent.mailbox import Mailbox
 from agent.mqtt.outbox import Outbox
@@ -41,7 +41,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    monkeypatch.setattr("agent.faces.ditto.status_feature.INTERVAL_S", 0.001)
+    monkeypatch.setattr("agent.faces.ditto.twin_updates.INTERVAL_S", 0.001)
     rig = Rig(tmp_path)
     yield rig
     rig.journal.close()

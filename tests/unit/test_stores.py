@@ -10,7 +10,7 @@ import pytest
 
 from agent.jobs.requests.control import HistoryRequest
 from agent.jobs.store_ticks import DueBackup
-from agent.settings.groups import ScheduleSettings
+from agent.settings.group_defaults import ScheduleSettings
 from agent.settings.load import effective, load
 from tests.support.fakes import Device
 from tests.support.settings_files import private_file, problems_of, settings_file

@@ -12,7 +12,7 @@ from agent.jobs.task import DEADLINE_EXCEEDED, Outcome, Task, Tools
 from agent.jobs.worker import Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox
-from agent.settings.groups import TransferSettings
+from agent.settings.group_defaults import TransferSettings
 from agent.transfer.context import Context
 
 

@@ -9,7 +9,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from agent.faces import metrics
-from agent.faces.ditto import mqtt_session, status_feature
+from agent.faces.ditto import mqtt_session, twin_updates
 from tests.integration.conftest import SAMPLE
 from tests.support.http_network import TOKEN, Network
 from tests.support.local_agent import LocalAgent, LocalBackend
@@ -31,7 +31,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalBackend]:
 @pytest.fixture
 def device(tmp_path: Path, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAgent]:
     """A device with some data on it; its agent is not yet started."""
-    for module in (status_feature, metrics):
+    for module in (twin_updates, metrics):
         monkeypatch.setattr(module, "INTERVAL_S", 0.05)
     with capture_logs([structlog.contextvars.merge_contextvars]) as log:
         device = LocalAgent(tmp_path / "device", log)  # type: ignore[arg-type]

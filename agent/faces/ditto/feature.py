@@ -23,7 +23,7 @@ from agent.faces.ditto.inbox import Inbox, InboxCommand
 from agent.faces.ditto.poison_commands import PoisonCommands
 from agent.faces.ditto.redelivery import Redeliveries, Repeated, Verdict
 from agent.faces.ditto.refusals import error_of
-from agent.faces.ditto.twin import Twin
+from agent.faces.ditto.twin_messages import Twin
 from agent.jobs.admission import Admitted
 from agent.jobs.operations import Operations
 from agent.journal import Journal, JournalError, Unit

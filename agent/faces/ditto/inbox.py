@@ -10,7 +10,7 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import compact_json, readable
 from agent.faces.ditto.expiry import timeout_s
 from agent.faces.ditto.refusals import error_of
-from agent.faces.ditto.twin import Twin
+from agent.faces.ditto.twin_messages import Twin
 from agent.jobs.requests.raw import MAX_ID_BYTES
 from agent.journal.commands import CommandId
 from agent.log.sparing import SparingLog

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from agent.faces.ditto.duplicate_agent import ANSWERS, DuplicateAgents
-from agent.faces.ditto.twin import Twin
+from agent.faces.ditto.twin_messages import Twin
 from agent.jobs.device import UNIDENTIFIED
 from agent.mailbox import Mailbox, Timer
 from agent.mqtt.hono import (

@@ -9,7 +9,7 @@ import structlog
 from agent.faces.http.access.tokens import BadToken, read_token
 from agent.faces.http.sockets import is_loopback, tcp_socket
 from agent.faces.http.tls import ServerTls
-from agent.settings.groups import HttpSettings
+from agent.settings.group_defaults import HttpSettings
 from agent.settings.http import ListenAddress
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,7 @@ from typing import cast
 
 import structlog
 
-from agent.settings.groups import HttpSettings
+from agent.settings.group_defaults import HttpSettings
 from agent.settings.secret_files import no_passphrase
 
 log = structlog.get_logger(__name__)

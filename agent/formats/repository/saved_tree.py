@@ -9,8 +9,8 @@ from threading import Lock
 from agent.base.roots import Root
 from agent.formats.attributes import AttributeBudget, cost_of
 from agent.formats.entries import DIR, FILE, LINK, Item
+from agent.formats.entry_names import bad_entry
 from agent.formats.manifest import Manifest, ManifestRoot
-from agent.formats.names import bad_entry
 from agent.formats.repository.blob_index import Place
 from agent.formats.repository.document import Snapshot, manifest_of
 from agent.formats.repository.listing import Listing

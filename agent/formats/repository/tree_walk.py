@@ -8,7 +8,7 @@ from agent.base.errors import RepositoryBroken
 from agent.base.roots import Root
 from agent.base.text import printable
 from agent.formats.entries import DIR, MAX_NAME_BYTES
-from agent.formats.names import bad_entry
+from agent.formats.entry_names import bad_entry
 from agent.formats.repository.document import directory_missing
 from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.reader import Reader

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from agent.base.errors import ArchiveError
 from agent.formats.attributes import AttributeBudget
 from agent.formats.entries import DIR, FILE, LINK, EntryKind, Item
-from agent.formats.names import bad_entry, safe_name
+from agent.formats.entry_names import bad_entry, safe_name
 from agent.formats.zip import records
 from agent.formats.zip.deflate import crc32
 from agent.formats.zip.metadata import Extra, from_dos_time, is_utf8, parse_extra

@@ -13,8 +13,8 @@ from typing import BinaryIO
 from agent.base.errors import ArchiveError
 from agent.formats.attributes import AttributeBudget
 from agent.formats.entries import Item
+from agent.formats.entry_names import bad_entry
 from agent.formats.manifest import Manifest
-from agent.formats.names import bad_entry
 from agent.formats.zip import records
 from agent.formats.zip.deflate import InflateError, crc32, inflater
 from agent.formats.zip.entry import parse_entry

@@ -10,7 +10,7 @@ from agent.jobs.filesystem_probe import NoAnswer, Probes
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.storage import archive_name_option, configured_targets
 from agent.settings import Settings
-from agent.settings.groups import StoreSettings
+from agent.settings.group_defaults import StoreSettings
 
 _CONTAINERS = {"aws": "aws.s3.bucket", "azure": "azure.blob.container"}
 """The option of a provider that says in what it keeps archives."""

@@ -1,4 +1,4 @@
-"""The survey of a whole archive, before its first byte is unpacked."""
+"""Checks the entries of a whole archive before its first byte is unpacked: limits, and links on the way."""
 
 import hashlib
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from operator import add
 from agent.base.errors import ArchiveError
 from agent.formats.base import SavedTree
 from agent.formats.entries import DIR, FILE, LINK, Item
-from agent.formats.names import bad_entry
+from agent.formats.entry_names import bad_entry
 from providers.free_space import BLOCK_BYTES
 
 _RATIO_FROM_BYTES = 64 << 20

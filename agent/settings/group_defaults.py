@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from agent.settings.data_sets import PathList
-from agent.settings.kanto import Group
+from agent.settings.kanto_defaults import Group
 from agent.settings.kinds import (
     ArchiveName,
     BucketList,
