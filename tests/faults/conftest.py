@@ -1,13 +1,14 @@
 """One broker, one backend and one incubator for all that is done to agents here; the table at the end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.faults.stage import Stage, place_for
 from tests.faults.stories import NEW
-from tests.faults.tally import table, tallies
+from tests.faults.tally import add_output, as_output, table, tallies, told
 from tests.support.backend import Backend
 from tests.support.incubator import Incubator, incubator
 from tests.support.mosquitto import Mosquitto, mosquitto
@@ -15,13 +16,22 @@ from tests.support.require import possible
 from tests.support.syscalls import SUPPORTED
 from tests.support.trees import write_zip
 
-Tell = Callable[[str], None]
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what this process counted, when it is one of several."""
+    getattr(session.config, "workeroutput", {}).update(as_output())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process of several counted."""
+    add_output(getattr(node, "workeroutput", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if tallies:
+    if tallies or told:
         terminalreporter.section("faults")
-        for line in table():
+        for line in [*table(), *told]:
             terminalreporter.write_line(line)
 
 
@@ -56,14 +66,3 @@ def stage(nest: Incubator, broker: Mosquitto, backend: Backend, memory: Path) ->
     archive = write_zip(memory / "new.zip", NEW).read_bytes()
     with place_for(archive) as url:
         yield Stage(nest, broker.port, backend, memory, url)
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Print a line past pytest's capturing: the counts are part of the result."""
-
-    def line(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{text}")
-
-    return line

@@ -10,9 +10,10 @@ import os
 import random
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 LONG = os.environ.get("FAULTS") == "long"
 """`make faults` tries every point; otherwise each suite takes an evenly spaced choice."""
@@ -49,6 +50,8 @@ class Tally:
 
 
 tallies: list[Tally] = []
+told: list[str] = []
+"""Other lines for the end of the run."""
 
 
 @contextmanager
@@ -66,6 +69,8 @@ def tally(suite: str) -> Iterator[Tally]:
 
 def table() -> list[str]:
     """One line for each suite, with its count of points and violations."""
+    if not tallies:
+        return []
     width = max(len(tally.suite) for tally in tallies)
     lines = [f"{'suite':{width}}  points tried  violations  seconds"]
     lines += [
@@ -74,3 +79,19 @@ def table() -> list[str]:
     ]
     tried, bad = sum(tally.tried for tally in tallies), sum(len(tally.violations) for tally in tallies)
     return [*lines, f"{'all':{width}}  {tried:12,}  {bad:10,}  {sum(t.seconds for t in tallies):7.1f}"]
+
+
+def as_output() -> dict[str, Any]:
+    """Return what this process has counted, as one process of pytest hands it to another."""
+    return {"tallies": [asdict(each) for each in tallies], "told": told}
+
+
+def add_output(output: Mapping[str, Any]) -> None:
+    """Add what another process has counted."""
+    tallies.extend(Tally(**each) for each in output.get("tallies", ()))
+    told.extend(output.get("told", ()))
+
+
+def tell(text: str) -> None:
+    """Say a line at the end of the run: the counts are part of the result."""
+    told.append(text)

@@ -18,6 +18,7 @@ from agent.formats.zip import records
 from agent.formats.zip.metadata import own_extra
 from agent.formats.zip.records import Member
 from agent.restore.root import RestoreOptions
+from tests.faults.tally import tell
 from tests.support.archives import Crafted, deflated
 from tests.support.diskfaults import in_child
 from tests.support.hostile import LINK
@@ -107,7 +108,7 @@ def memory_bytes(key: str) -> int:
     ],
 )
 def test_a_large_hostile_archive_costs_little_memory(
-    destination: Path, capsys: pytest.CaptureFixture[str], entries: Callable[[], Iterator[Crafted]], end: str
+    destination: Path, entries: Callable[[], Iterator[Crafted]], end: str
 ) -> None:
     target, archive, result = destination / "target", destination / "a.zip", destination / "result"
     target.mkdir()
@@ -125,9 +126,8 @@ def test_a_large_hostile_archive_costs_little_memory(
 
     in_child(attacked)
     code, grown = result.read_text().split()
-    with capsys.disabled():
-        size = archive.stat().st_size
-        print(f"\n{entries.__name__}: {size / 1e6:.0f} MB, {code}, {int(grown) / 2**20:.1f} MiB more memory")
+    size = archive.stat().st_size
+    tell(f"{entries.__name__}: {size / 1e6:.0f} MB, {code}, {int(grown) / 2**20:.1f} MiB more memory")
     assert code == end
     assert int(grown) < MOST_MEMORY_BYTES
     assert code == "restored" or os.listdir(target) == []

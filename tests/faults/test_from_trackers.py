@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from agent.formats.zip.metadata import own_extra
+from tests.faults.tally import tell
 from tests.faults.test_bombs import many_attributes, write
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.archives import Crafted, crafted, deflated
@@ -181,20 +182,17 @@ def _restored(agent: AgentProcess, options: Mapping[str, str]) -> tuple[str, int
     return says, _memory_bytes(agent.pid, "VmHWM") - before
 
 
-def _told(capsys: pytest.CaptureFixture[str], what: str, says: str, most: int) -> None:
-    with capsys.disabled():
-        print(f"\n{what}: {says or 'restored'}, {most / (1 << 20):.1f} MiB")
+def _told(what: str, says: str, most: int) -> None:
+    tell(f"{what}: {says or 'restored'}, {most / (1 << 20):.1f} MiB")
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
-def test_an_archive_of_a_tracker_gets_nowhere(
-    device: AgentProcess, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_an_archive_of_a_tracker_gets_nowhere(device: AgentProcess, name: str) -> None:
     situation = SITUATIONS[name]
     for archive in situation.archives:
         (device.storage / "archives/it.zip").write_bytes(archive)
         says, most = _restored(device, LOCAL)
-    _told(capsys, f"{name} ({situation.source})", says, most)
+    _told(f"{name} ({situation.source})", says, most)
     assert situation.says in says
     assert bool(situation.says) is bool(says)
     assert situation.holds(device.data) if not says else os.listdir(device.data) == []
@@ -202,34 +200,30 @@ def test_an_archive_of_a_tracker_gets_nowhere(
     assert most < MOST_MEMORY_BYTES
 
 
-def test_a_bomb_of_attributes_takes_no_memory(
-    device: AgentProcess, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bomb_of_attributes_takes_no_memory(device: AgentProcess) -> None:
     write(device.storage / "archives/it.zip", many_attributes())
     says, most = _restored(device, LOCAL)
-    _told(capsys, "11 million attributes", says, most)
+    _told("11 million attributes", says, most)
     assert "more extended attributes than any backup keeps" in says
     assert most < MOST_MEMORY_BYTES
 
 
 @pytest.mark.parametrize("status", [200, 403])
 @pytest.mark.parametrize("kind", SERVERS)
-def test_an_answer_without_an_end_takes_little_memory(
-    device: AgentProcess, capsys: pytest.CaptureFixture[str], kind: str, status: int
-) -> None:
+def test_an_answer_without_an_end_takes_little_memory(device: AgentProcess, kind: str, status: int) -> None:
     """500 MB of it were held in 2.6 GB."""
     answer = Say(status, {"Content-Type": "application/xml"}, b"<ListBucketResult>", endless=b" " * 65536)
     with HttpServer(lambda _: answer) as server:
         options, url = SERVERS[kind]
         says, most = _restored(device, options | {url: server.url})
-    _told(capsys, f"an answer of {kind} without an end, status {status}", says, most)
+    _told(f"an answer of {kind} without an end, status {status}", says, most)
     assert says
     assert most < MOST_MEMORY_BYTES
 
 
 @pytest.mark.parametrize("kind", SERVERS)
 def test_a_list_without_an_end_takes_little_memory_and_lets_the_agent_stop(
-    device: AgentProcess, capsys: pytest.CaptureFixture[str], kind: str
+    device: AgentProcess, kind: str
 ) -> None:
     Path(f"/proc/{device.pid}/clear_refs").write_text("5")
     before = _memory_bytes(device.pid, "VmRSS")
@@ -241,6 +235,6 @@ def test_a_list_without_an_end_takes_little_memory_and_lets_the_agent_stop(
         most = _memory_bytes(device.pid, "VmHWM") - before
         assert device.stop() == 0
         job.communicate(timeout=60)
-        _told(capsys, f"a list of {kind} without an end", f"ended at page {len(server.requests)}", most)
+        _told(f"a list of {kind} without an end", f"ended at page {len(server.requests)}", most)
     device.start()
     assert most < MOST_MEMORY_BYTES

@@ -11,7 +11,7 @@ import pytest
 
 from agent.base.job import State
 from providers.free_space import Room
-from tests.faults.conftest import Tell
+from tests.faults.tally import tell
 from tests.support.fakes import Device
 from tests.support.real_disks import tmpfs
 from tests.support.repositories import PASSWORD, restic
@@ -83,7 +83,7 @@ def prune(device: Device) -> str:
 
 @pytest.mark.timeout(60 + 10 * NIGHTS)
 def test_a_stick_that_is_almost_full_keeps_working_for_many_nights(
-    device: Device, stick: Path, tmp_path: Path, tell: Tell, monkeypatch: pytest.MonkeyPatch
+    device: Device, stick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A night that does not fit leaves nothing, and the next one that fits is saved.
 

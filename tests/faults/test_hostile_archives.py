@@ -8,8 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.formats.zip.metadata import own_extra
-from tests.faults.conftest import Tell
-from tests.faults.tally import LONG
+from tests.faults.tally import LONG, tell
 from tests.support import hostile
 from tests.support.archives import Crafted, crafted, deflated
 from tests.support.sandbox import Outcomes
@@ -19,7 +18,7 @@ FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list
 
 
 @pytest.mark.timeout(300)
-def test_no_archive_of_the_corpus_gets_out_or_leaves_anything(tell: Tell) -> None:
+def test_no_archive_of_the_corpus_gets_out_or_leaves_anything() -> None:
     outcomes = Outcomes()
     for tried, data in itertools.islice(hostile.corpus(), 0, None, STEP):
         outcomes.attack(tried, data)
@@ -66,7 +65,7 @@ _entries = st.builds(
 
 
 @pytest.mark.timeout(300)
-def test_no_combination_of_entries_gets_out_or_leaves_anything(tell: Tell) -> None:
+def test_no_combination_of_entries_gets_out_or_leaves_anything() -> None:
     outcomes = Outcomes()
 
     @FUZZ
@@ -89,7 +88,7 @@ _HONEST = crafted(
 
 
 @pytest.mark.timeout(300)
-def test_no_change_of_bytes_makes_an_archive_get_out_or_leave_anything(tell: Tell) -> None:
+def test_no_change_of_bytes_makes_an_archive_get_out_or_leave_anything() -> None:
     outcomes = Outcomes()
 
     @FUZZ

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agent.base.roots import Root
 from agent.restore.root import RestoreOptions
 from agent.transfer.cancel import CancelToken
-from tests.faults.conftest import Tell
+from tests.faults.tally import tell
 from tests.support import hostile
 from tests.support.crafted import TIME
 from tests.support.hostile_repository import (
@@ -124,7 +124,7 @@ def scratch() -> Iterator[Path]:
 
 
 @pytest.mark.timeout(600)
-def test_no_repository_gets_out_or_leaves_anything(tell: Tell, scratch: Path) -> None:
+def test_no_repository_gets_out_or_leaves_anything(scratch: Path) -> None:
     outcomes, ground = Outcomes(), Ground()
 
     @FUZZ

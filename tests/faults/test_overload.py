@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.rig import Rig, rig
+from tests.faults.tally import tell
 from tests.support.backend import DEVICE, FEATURE, THING
 from tests.support.stalling import Stalling, stalling
 from tests.support.waiting import wait_until
@@ -88,7 +89,7 @@ def test_of_a_thousand_commands_one_runs_and_all_are_answered_once(there: Rig) -
         (first,) = [header for header, answers in statuses(there, wanted).items() if answers == [204]]
         there.backend.ended(first)
     grown = peak_bytes(there) - before
-    print(f"\n{COMMANDS} commands: 1 accepted, {counts[(409,)]} refused; memory grew by {grown >> 10:,} KiB")
+    tell(f"{COMMANDS} commands: 1 accepted, {counts[(409,)]} refused; memory grew by {grown >> 10:,} KiB")
     assert grown < BOUND_BYTES
     states = [value for value in there.backend.values() if value["correlationId"].startswith("flood")]
     assert len(states) == 2
@@ -104,7 +105,7 @@ def test_cancel_is_answered_at_once_in_the_middle_of_a_thousand_commands(there: 
         waited_s, used_s = time.monotonic() - begun_s, cpu_s(there) - begun_cpu_s
         assert answer["status"] == 204
         assert there.backend.ended(headers[0])["statusCode"] == "cancelled"
-    print(f"\ncancel behind {COMMANDS} commands answered in {waited_s:.2f} s, {used_s:.2f} s of CPU")
+    tell(f"cancel behind {COMMANDS} commands answered in {waited_s:.2f} s, {used_s:.2f} s of CPU")
     assert used_s < CPU_S
     assert waited_s < 10, "it took many syncs"
 
@@ -116,7 +117,7 @@ def test_payloads_of_a_mebibyte_are_dropped_and_cost_no_memory(there: Rig) -> No
         there.backend.publish(f"command//{DEVICE}/req/{number}/backup", big, qos=number % 2)
     there.works("after")
     grown = peak_bytes(there) - before
-    print(f"\n200 payloads of 1 MiB: memory grew by {grown >> 10:,} KiB")
+    tell(f"200 payloads of 1 MiB: memory grew by {grown >> 10:,} KiB")
     assert grown < BOUND_BYTES
     assert statuses(there, {"big"}) == {}
 
@@ -153,7 +154,7 @@ def test_a_hundred_other_devices_on_the_same_topics_are_not_our_business(there: 
             total += 1
     there.works("after")
     grown = peak_bytes(there) - before
-    print(f"\n{total} commands and answers of 100 other devices: memory grew by {grown >> 10:,} KiB")
+    tell(f"{total} commands and answers of 100 other devices: memory grew by {grown >> 10:,} KiB")
     assert grown < BOUND_BYTES
     assert [value["correlationId"] for value in there.backend.values()][-1] == "after"
     assert there.agent.count_log("another agent answers for this feature: stop it") == 0
@@ -188,6 +189,6 @@ def test_a_flood_of_garbage_does_not_fill_memory_and_commands_get_through(there:
         stop.set()
         thread.join(20)
     grown = peak_bytes(there) - before
-    print(f"\n{sent['garbage']:,} messages of garbage: memory grew by {grown >> 10:,} KiB")
+    tell(f"{sent['garbage']:,} messages of garbage: memory grew by {grown >> 10:,} KiB")
     assert sent["garbage"] > 100
     assert grown < BOUND_BYTES

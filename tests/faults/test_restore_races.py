@@ -17,6 +17,7 @@ import pytest
 from agent.base.errors import JobError
 from agent.restore.recovery import recover
 from agent.restore.root import RestoreOptions
+from tests.faults.tally import tell
 from tests.support.require import require
 from tests.support.restoring import JOB, LIMITS, NOBODY, restored
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
@@ -112,9 +113,7 @@ def arena(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", ["merge", "replace"])
-def test_swapping_directories_for_links_leads_no_restore_out(
-    arena: Path, capsys: pytest.CaptureFixture[str], mode: str
-) -> None:
+def test_swapping_directories_for_links_leads_no_restore_out(arena: Path, mode: str) -> None:
     archive = write_zip(arena / "a.zip", ARCHIVE)
     make_tree(arena / "outside", OUTSIDE)
     before = snapshot(arena / "outside")
@@ -129,8 +128,7 @@ def test_swapping_directories_for_links_leads_no_restore_out(
             swaps += count()
         assert differences(before, snapshot(arena / "outside")) == []
         shutil.rmtree(target)
-    with capsys.disabled():
-        print(f"\nraces, {mode}: {RESTORES} restores, {swaps} swaps, {dict(outcomes)}; violations: 0")
+    tell(f"races, {mode}: {RESTORES} restores, {swaps} swaps, {dict(outcomes)}; violations: 0")
     assert swaps > 10 * RESTORES
     assert outcomes["done"] < RESTORES
 

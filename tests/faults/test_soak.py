@@ -1,6 +1,7 @@
 """The short forms of `make soak`."""
 
 from tests.faults.soak import MAX_GROWTH_BYTES, MAX_JOURNAL_BYTES, memory_directory, soaking
+from tests.faults.tally import tell
 
 
 def test_two_hundred_jobs_with_faults_leave_nothing_behind() -> None:
@@ -10,7 +11,7 @@ def test_two_hundred_jobs_with_faults_leave_nothing_behind() -> None:
         soak.run(200)
         after = soak.settled(warm)
         grown = after.memory_bytes - warm.memory_bytes
-        print(f"\n{soak.done.total()} jobs: memory grew by {grown >> 10:,} KiB, {after}")
+        tell(f"{soak.done.total()} jobs: memory grew by {grown >> 10:,} KiB, {after}")
         assert grown < MAX_GROWTH_BYTES
         assert soak.journal_bytes() < MAX_JOURNAL_BYTES
         assert soak.leftovers() == set()
@@ -23,6 +24,6 @@ def test_a_life_with_kills_leaves_nothing_behind() -> None:
         for number in range(8):
             soak.killed(f"killed {number}")
         soak.done["killed"] += 8
-        print(f"\n{soak.done.total()} jobs, killed {soak.done['killed']} times")
+        tell(f"{soak.done.total()} jobs, killed {soak.done['killed']} times")
         assert soak.journal_bytes() < MAX_JOURNAL_BYTES
         assert soak.leftovers() == set()
