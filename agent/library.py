@@ -122,10 +122,12 @@ class Preview:
     """A backup that is unpacked beside its target; leaving its `with` block discards what still waits.
 
     Numbers are of files, links and directories. It holds the storage directory: no agent starts meanwhile.
+    A child process that inherits it by a fork can neither finalize nor discard it.
     """
 
     def __init__(self, embedded: Embedded, value: Mapping[str, Any]) -> None:
         self._embedded: Embedded | None = embedded
+        self._process = os.getpid()
         self._id: str = value["id"]
         self.added: int = value["added"]
         self.changed: int = value["changed"]
@@ -149,10 +151,16 @@ class Preview:
             embedded.carry_out(DiscardRequest(self._id))
 
     def _taken(self) -> Embedded:
+        if not self._is_of_this_process():
+            raise BackupError("refused", "this preview belongs to the parent process: decide on it there")
         embedded, self._embedded = self._embedded, None
         if embedded is None:
             raise BackupError("refused", "this preview was finalized or discarded already")
         return embedded
+
+    def _is_of_this_process(self) -> bool:
+        """Return False in a child: it may not use the parent's connection to the journal."""
+        return os.getpid() == self._process
 
     def __enter__(self) -> Self:
         return self
@@ -160,7 +168,7 @@ class Preview:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._embedded:
+        if self._embedded and self._is_of_this_process():
             self.discard()
 
 

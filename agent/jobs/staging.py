@@ -164,8 +164,10 @@ class Staging:
                     (directory / name).unlink()
 
     def close(self) -> None:
-        os.close(self.lock)
-        os.close(self._directory)
+        """Give the directory back, also when a child process has inherited the descriptors."""
+        for descriptor in (self.lock, self._directory):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
 
 
 def _make_private(directory: Path) -> None:

@@ -23,6 +23,7 @@ from agent.jobs.staging import Staging
 from agent.journal import Journal
 from agent.library import BackupError, Preview, Unexportable, backup_info, create_backup, unpack_backup
 from agent.settings.load import load
+from tests.support.forked import exit_of
 from tests.support.locales import EIGHT_BIT, without_utf8
 from tests.support.trees import Dir, File, Found, Link, Spec, differences, make_tree, snapshot
 from tests.support.waiting import wait_until
@@ -63,6 +64,12 @@ class Home:
     def nothing_is_left(self) -> bool:
         names = [path.name for path in self.data.rglob(".edge-backup-*")]
         return names == [] and list((self.storage / "downloads").iterdir()) == []
+
+
+def all_descriptors(storage: Path) -> list[int]:
+    """Return this process's descriptors of files in the storage, as a fork would hand them on."""
+    links = [(int(each.name), each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return [number for number, each in links if each.resolve().is_relative_to(storage)]
 
 
 @pytest.fixture
@@ -143,6 +150,37 @@ def test_a_preview_is_finalized_or_discarded_once(home: Home) -> None:
     for again in (preview.discard, preview.finalize):
         with pytest.raises(BackupError, match="already"):
             again()
+
+
+@pytest.mark.parametrize("leave", ["finalize", "discard", "the block"])
+def test_a_child_process_does_not_decide_on_the_preview_of_its_parent(home: Home, leave: str) -> None:
+    """A program that forks has the preview in both processes, and SQLite forbids the child the journal."""
+    home.create("")
+    home.change()
+
+    def leave_in_child(preview: Preview) -> None:
+        if leave == "the block":
+            with preview:
+                return
+        with pytest.raises(BackupError, match="belongs to the parent process") as refused:
+            getattr(preview, leave)()
+        assert refused.value.code == "refused"
+
+    with home.unpack("") as preview:
+        assert exit_of(lambda: leave_in_child(preview)) == 0
+        preview.finalize()
+    assert (home.data / "config" / "app.json").read_bytes() == b"{}"
+    assert home.nothing_is_left()
+
+
+def test_a_child_process_that_lives_longer_does_not_hold_the_storage(home: Home) -> None:
+    home.create("")
+    with home.unpack("") as preview:
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=all_descriptors(home.storage))
+        preview.discard()
+    with child:
+        home.create("")
+        assert child.poll() is None
 
 
 def test_while_an_agent_runs_there_is_one_job_and_it_is_the_agent_s(home: Home) -> None:
