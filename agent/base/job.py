@@ -20,6 +20,14 @@ Without its working directory all data is new."""
 UNCONFIRMED, CONFIRMED, VERDICT = "restore.trial", "restore.confirmed", "restore.verdict"
 """Checkpoints of a commit-confirmed restore: its record; that it was confirmed; why it is being reverted."""
 
+ON_TRIAL = "trial"
+"""The phase of a commit-confirmed restore that waits for its confirmation."""
+
+
+def phase_text(phase: str) -> str:
+    """Return the phase of a job for people."""
+    return "waits for confirm" if phase == ON_TRIAL else phase
+
 
 class Kind(StrEnum):
     BACKUP = "backup"

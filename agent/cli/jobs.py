@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 
+from agent.base.job import ON_TRIAL
 from agent.cli import EXIT_INTERRUPTED
 from agent.cli.api_client import Agent, AgentRefused, Value, in_path
 from agent.cli.follow import (
@@ -164,7 +165,7 @@ def _running(agent: Agent) -> Value:
 
 
 def _unconfirmed(agent: Agent) -> Value:
-    if (job := _job(agent)) is None or job["phase"] != "trial":
+    if (job := _job(agent)) is None or job["phase"] != ON_TRIAL:
         raise AgentRefused("no restore waits for a confirmation")
     return job
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from agent import notify
+from agent.base.job import phase_text
 from agent.base.text import printable
 from agent.journal import JournalError
 from agent.mailbox import Mailbox, Timer
@@ -56,7 +57,7 @@ class ServiceStatus:
             # More than was expected: a percentage would stand at 99.
             is_known = job["percent"] is not None and job["bytes"] <= job["totalBytes"]
             percent = f", {job['percent']} %" if is_known else ""
-            return f"{job['kind']} {job['correlationId']}: {job['phase']}{percent}"
+            return f"{job['kind']} {job['correlationId']}: {phase_text(job['phase'])}{percent}"
         work = "uploading" if self._uploading() else "idle"
         with suppress(JournalError):  # the agent ends because of that
             if due := self._next_run():

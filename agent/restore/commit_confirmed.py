@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agent.base.clock import BootClock, Countdown
 from agent.base.errors import Cancelled, ConfirmationPending, HealthFailed, HookFailed, JobError
+from agent.base.job import ON_TRIAL
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, RunHook
 
@@ -97,7 +98,7 @@ def await_confirmation(
     Raises `NotConfirmed`, `HealthFailed` and `Cancelled` when it has to be taken back, and
     `ConfirmationPending` when the agent stops: the wait goes on after its restart.
     """
-    context.phase("trial")
+    context.phase(ON_TRIAL)
     confirmation.began(note)
     if note.within_s is None:
         confirmation.decision.confirm()

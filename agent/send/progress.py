@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TextIO, TypeGuard
 
+from agent.base.job import phase_text
 from agent.base.text import printable
 
 PLAIN_S = 10.0
@@ -56,7 +57,7 @@ class ProgressLine:
 
 def progress_text(job: Mapping[str, Any]) -> str:
     """Return phase, percent, bytes, rate and time left of a job, as far as they are known."""
-    return ", ".join([str(job.get("phase", "")), *_figures(job)])
+    return ", ".join([phase_text(str(job.get("phase", ""))), *_figures(job)])
 
 
 def percent_text(percent: object) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import threading
@@ -35,6 +36,27 @@ def test_an_agent_that_is_killed_meanwhile_is_told(device: AgentProcess, backend
     assert ended.returncode == 3
     assert ended.stderr == (
         "the agent went away: when it is back, ask it what became of the job: edge-backup show cut\n"
+    )
+
+
+def test_an_agent_that_stops_before_a_restore_is_confirmed_is_told(
+    agent: AgentProcess, backend: Backend
+) -> None:
+    """As for an upgrade of the package: the restore goes on after the start, and has not ended."""
+    options = ["-o", "storage.provider=local"]
+    assert run(agent, "backup", *options).returncode == 0
+
+    def stop() -> None:
+        agent.wait_for_log("restore waits for confirmation")
+        agent.stop()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    left = run(agent, "restore", "--confirm-within", "10m", "--id", "cut", *options)
+    stopper.join()
+    assert (left.returncode, left.stderr) == (
+        3,
+        "the agent went away: when it is back, ask it what became of the job: edge-backup show cut\n",
     )
 
 
@@ -84,11 +106,16 @@ def test_ctrl_c_on_a_terminal_asks_whether_the_job_is_to_stop(
 
 
 def typed(keyboard: int, keys: str, until: str) -> str:
-    """Type on a terminal; return what it shows then, up to a text, or to its end for an empty one."""
+    """Type on a terminal; return what it shows then, up to a text, or to its end for an empty one.
+
+    Keys that bring nothing are typed again, as people do: Python sleeps over a Ctrl-C between two calls.
+    """
     os.write(keyboard, keys.encode())
     shown = ""
     while not (until and shown.endswith(until)):
         try:
+            while not select.select([keyboard], [], [], 15)[0]:
+                os.write(keyboard, keys.encode())
             shown += os.read(keyboard, 1 << 10).decode()
         except OSError:  # the program has ended
             break

@@ -28,6 +28,12 @@ def test_a_line_has_phase_percent_bytes_rate_and_time_left() -> None:
     )
 
 
+def test_a_restore_on_trial_says_what_it_waits_for() -> None:
+    """`trial` is the word of the wire: it told nobody that the restore needs `edge-backup confirm`."""
+    job = {"phase": "trial", "percent": None, "remainingSeconds": 597}
+    assert progress_text(job) == "waits for confirm, 0:09:57 left"
+
+
 def test_more_than_was_expected_is_said_instead_of_a_percentage_that_stands_still() -> None:
     """The total is an estimate: with a growing directory the line stood at 99 %, as if stuck."""
     assert progress_text({**JOB, "percent": 99, "bytes": 130 << 20, "remainingSeconds": None}) == (

@@ -68,14 +68,17 @@ def _all(log: EventLog, position: int | None, *, is_continued: bool) -> Iterator
 
 
 def _of_job(api: Api, job_id: str, position: int) -> Iterator[bytes]:
-    log, runs = api.events, api.gate.call(partial(_runs, api, job_id))
+    log, runs, has_ended = api.events, api.gate.call(partial(_runs, api, job_id)), False
     while (batch := log.after(position, HEARTBEAT_S if runs else 0)) is not None:
         for told in batch.events:
             if told.job_id == job_id:
                 yield _event(log, told.number, told.name, told.data)
+                has_ended = has_ended or told.name == "jobEnded"
         position = max(position, batch.newest)
         if not runs:
-            yield _event(log, position, "end", compact_json(_end(api, job_id)))
+            job = _ended(api, job_id)
+            if job or has_ended:  # otherwise the agent stops, and the job goes on after its next start
+                yield _event(log, position, "end", compact_json({"job": job}))
             return
         if not batch.events:
             yield HEARTBEAT
@@ -88,11 +91,11 @@ def _runs(api: Api, job_id: str) -> bool:
     return job is not None and job.id == job_id
 
 
-def _end(api: Api, job_id: str) -> Mapping[str, Any]:
+def _ended(api: Api, job_id: str) -> Mapping[str, Any] | None:
     try:
-        return {"job": api.gate.call(partial(find_job, api.engine, job_id))}
-    except Refused:  # the journal could not keep it, or it was a preview that is gone
-        return {"job": None}
+        return api.gate.call(partial(find_job, api.engine, job_id))
+    except Refused:  # the journal could not keep its end
+        return None
 
 
 def _event(log: EventLog, number: int, name: str, data: bytes) -> bytes:
