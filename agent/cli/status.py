@@ -128,7 +128,7 @@ def _info_lines(value: Value) -> Iterator[str]:
         yield f"  saved with another file system, mounted at: {name}"
     for each in value["leftOut"]:
         yield f"  skipped: {each['name']} ({each['reason']})"
-    if more := value["unexportable"] - len(value["leftOut"]):
+    if more := value.get("leftOutMore"):
         yield f"  and {more} more"
     for name, target in value["targets"].items():
         yield f"target {name}: {_target(target)}"

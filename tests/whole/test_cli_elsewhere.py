@@ -127,6 +127,20 @@ def test_a_stream_that_breaks_off_is_an_agent_that_went_away(server: HttpServer,
     assert (told.returncode, told.stdout, told.stderr) == (3, "backup c: x\n", "the agent went away\n")
 
 
+def test_info_says_how_many_names_are_missing_beside_those_of_the_agent_s_own(
+    server: HttpServer, tmp_path: Path
+) -> None:
+    """Its directories are named like what is skipped, and counted as excluded: `-1 more` were missing."""
+    info: dict[str, object] = {"complete": True, "files": 1, "bytes": 1, "excluded": 1, "unexportable": 0}
+    info |= {"dataSets": {}, "targets": {}, "stores": [], "job": None}
+    info["leftOut"] = [{"name": "storage", "reason": "the agent's own"}]
+    for more, shown in (({}, ""), ({"leftOutMore": 5}, "  and 5 more\n")):
+        body = json.dumps({**info, **more}).encode()
+        server.answer = lambda _, body=body: Say(body=body)  # type: ignore[misc]
+        told = edge_backup(tmp_path, "info", "--url", server.url)
+        assert told.stdout == f"all: 1 file, 1 B, 1 excluded\n  skipped: storage (the agent's own)\n{shown}"
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -15,7 +15,7 @@ def encoded_bytes(value: object) -> int:
 def shortened(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> dict[str, Any]:
     """Return the value with as much of the lists and objects at `keys` as fits, the first key cut first.
 
-    A cut `x` has a member `xMore` beside it, the number of missing members.
+    A cut `x` has a member `xMore` beside it, the number of missing members; `missing` were missing before.
     """
     for key in keys:
         if encoded_bytes(value) <= room_bytes:
@@ -23,6 +23,11 @@ def shortened(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> di
         if key in value:
             value = _cut(value, key, room_bytes)
     return value
+
+
+def missing(key: str, count: int) -> dict[str, int]:
+    """Return the member which says that the list at `key` lacks `count` members; none when it has all."""
+    return {f"{key}More": count} if count > 0 else {}
 
 
 def with_texts_cut(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> dict[str, Any]:
@@ -48,4 +53,5 @@ def _cut(value: dict[str, Any], key: str, room_bytes: int) -> dict[str, Any]:
 def _with(value: dict[str, Any], key: str, count: int) -> dict[str, Any]:
     members = value[key]
     first: Any = dict(islice(members.items(), count)) if isinstance(members, dict) else members[:count]
-    return {**value, key: first, f"{key}More": len(members) - count}
+    more = value.get(f"{key}More", 0) + len(members) - count
+    return {**value, key: first, f"{key}More": more}

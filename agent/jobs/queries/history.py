@@ -16,7 +16,7 @@ from agent.base.sources import ArchiveSource
 from agent.base.text import printable
 from agent.jobs.device import Device
 from agent.jobs.progress import JobProgress
-from agent.jobs.queries.fitting import encoded_bytes, shortened, with_texts_cut
+from agent.jobs.queries.fitting import encoded_bytes, missing, shortened, with_texts_cut
 from agent.jobs.requests.control import DescribeRequest, HistoryRequest
 from agent.journal import Journal
 from agent.journal.jobs import JobRecord, JobRow, job_record
@@ -64,7 +64,8 @@ class History:
         entry = _entry(record)
         if skipped := self._journal.skipped.of(record.id):
             names = [{"name": name, "reason": reason} for name, reason in skipped]
-            entry = shortened(entry | {"leftOut": names}, ("leftOut",), room_bytes)
+            more = missing("leftOut", entry["unexportable"] - len(names))
+            entry = shortened(entry | {"leftOut": names} | more, ("leftOut",), room_bytes)
         return with_texts_cut(entry, _TEXTS, room_bytes)
 
     def last(self, room_bytes: int) -> Mapping[str, Any] | None:

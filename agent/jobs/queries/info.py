@@ -17,7 +17,7 @@ from agent.jobs.formats import archive_format
 from agent.jobs.operations import Tell
 from agent.jobs.progress import JobProgress
 from agent.jobs.queries.destinations import target_states
-from agent.jobs.queries.fitting import shortened
+from agent.jobs.queries.fitting import missing, shortened
 from agent.jobs.queries.late_answers import ANSWER_WITHIN_S, LateAnswers
 from agent.jobs.requests.control import InfoRequest
 from agent.jobs.requests.options import Selection
@@ -125,8 +125,10 @@ class Info:
                 for name, reason in _skipped(inventory)
             ],
         }
+        reports = [each.report for each in inventories.values()]
+        value |= missing("leftOut", sum(each.skipped - len(each.unexportable) for each in reports))
         value |= self._waiting()
-        if mounts := [name for each in inventories.values() for name in list(each.report.mounts)]:
+        if mounts := [name for each in reports for name in list(each.mounts)]:
             value["mounts"] = mounts
         if "" in inventories:
             value["directory"] = _told(inventories[""])
