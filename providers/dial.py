@@ -13,6 +13,8 @@ from providers.errors import IoError, Rejected, from_http_status
 from providers.final_response import FinalResponse
 from providers.stall_timeout import StallTimeoutSocket, StallTimeoutTls
 
+_NO_PROXY_URL = "the proxy in the settings or the environment must be an http:// URL"
+
 
 @contextmanager
 def dialled(address: Address, limits: Limits) -> Iterator[socket.socket]:
@@ -65,14 +67,20 @@ def proxy_for(address: Address, limits: Limits) -> Address | None:
     if proxy_bypass(f"{address.host}:{address.port}") or _is_in(address.host, configured.get("no", "")):
         return None
     url = limits.proxy or configured.get(address.scheme)
-    if not url:
-        return None
+    return parse_proxy(url) if url else None
+
+
+def parse_proxy(url: str) -> Address:
+    """Return the address of a proxy, whose URL may lack the scheme.
+
+    Raises `Rejected`, without the URL, which may have a password.
+    """
     try:
         proxy = parse_address(url if "://" in url else f"http://{url}")
     except ValueError as error:
-        raise Rejected("the proxy in the settings or the environment must be an http:// URL") from error
+        raise Rejected(_NO_PROXY_URL) from error
     if proxy.scheme != "http":
-        raise Rejected("the proxy in the settings or the environment must be an http:// URL")
+        raise Rejected(_NO_PROXY_URL)
     return proxy
 
 

@@ -117,6 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and _is_working_directory_gone():
+            sys.stderr.write("the working directory was removed: change to one that is there\n")
+            return EXIT_BAD_SETTINGS
         if error.errno not in OUTPUT_LOST:
             raise
         leave_closed_pipe()
@@ -125,6 +128,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_REFUSED
         status = EXIT_OK
     return status
+
+
+def _is_working_directory_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def leave_closed_pipe() -> None:

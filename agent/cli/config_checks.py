@@ -22,6 +22,7 @@ from agent.settings import Settings
 from agent.settings.load import effective
 from agent.settings.stores import ANY_DEVICE
 from providers.api import Limits, StorageFactory
+from providers.dial import parse_proxy
 from providers.errors import StorageError
 from providers.prefix import opened
 
@@ -32,6 +33,7 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from file_problems(settings.http)
     yield from _hook_problems(settings)
     yield from _encryption_problems(settings)
+    yield from _proxy_problem(settings)
     yield from _store_problems(settings)
     paths = sorted((each.path.resolve(), name) for name, each in settings.targets.items())
     for (path, first), (again, second) in pairwise(paths):
@@ -99,6 +101,14 @@ def _encryption_problems(settings: Settings) -> Iterator[str]:
         encryption_for(None, None, settings.encryption)
     except Refused as refused:
         yield f"encryption.recipients: {refused.message}"
+
+
+def _proxy_problem(settings: Settings) -> Iterator[str]:
+    if url := settings.transfer.proxy.get_secret_value():
+        try:
+            parse_proxy(url)
+        except StorageError:
+            yield "transfer.proxy: must be an http:// URL, with what is special in a password percent-encoded"
 
 
 def _store_problems(settings: Settings) -> Iterator[str]:

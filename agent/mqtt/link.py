@@ -10,8 +10,8 @@ import random
 import ssl
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -223,10 +223,12 @@ class Link:
         if broker.username:
             client.username_pw_set(broker.username, self._password() or None)
         if broker.tls:
-            context = ssl.create_default_context(cafile=broker.ca_file)
+            with _named(f"caCert '{broker.ca_file}'"):
+                context = ssl.create_default_context(cafile=broker.ca_file)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             if broker.cert_file:
-                context.load_cert_chain(broker.cert_file, broker.key_file, no_passphrase)
+                with _named(f"cert '{broker.cert_file}' with key '{broker.key_file}'"):
+                    context.load_cert_chain(broker.cert_file, broker.key_file, no_passphrase)
             client.tls_set_context(context)
         # Without a handler here, publish() would write to the socket in the thread that calls it.
         client.on_socket_register_write = lambda *_: None
@@ -286,3 +288,12 @@ class Link:
 def _as_bytes(host: str) -> Any:
     """Return an ASCII name as bytes: for a text Python loads the codec of international names, 0.4 MiB."""
     return host.encode() if host.isascii() else host
+
+
+@contextmanager
+def _named(files: str) -> Iterator[None]:
+    """Raise an OSError that names the files: those of OpenSSL do not say which it could not use."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{files} cannot be used: {error.strerror or error}") from error

@@ -321,6 +321,23 @@ def test_ctrl_c_ends_every_command_with_130_and_no_traceback(
     assert main([name]) == 130
 
 
+@pytest.mark.parametrize("arguments", [["check-config"], ["init", "--dir", "data", "--config", "c.json"]])
+def test_a_working_directory_that_was_removed_is_told_in_a_line(tmp_path: Path, arguments: list[str]) -> None:
+    """A shell still stands in a directory that was removed or replaced; commands ended with a traceback."""
+    shell = ["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh"]
+    done = subprocess.run(
+        [*shell, sys.executable, "-m", "agent", *arguments],
+        check=False,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "the working directory was removed: change to one that is there\n",
+    )
+
+
 @pytest.mark.parametrize("arguments", [["openapi"], ["run", "--help", "all"], ["setup", "--print"]])
 def test_output_on_a_full_disk_is_told_in_a_line(arguments: list[str]) -> None:
     """`edge-backup history > FILE` ended with a traceback."""

@@ -44,6 +44,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path, capsys: pytest
         serverCert=str(tmp_path / "missing.pem"),
         beforeBackupCmd="no-such-program --now",
         backupCmd=str(script),
+        transfer={"proxy": "https://user:sesame@proxy:3128"},
         targets={"a": {"path": str(tmp_path / "usb")}, "b": {"path": str(tmp_path / "x" / ".." / "usb")}},
         stores={
             "lost": {"provider": "local", "options": {"local.target": "nowhere"}},
@@ -59,9 +60,11 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path, capsys: pytest
         "backupCmd 'dump' cannot be started: not executable",
         "targets.b.path: ",
         "stores.lost: ",
+        "transfer.proxy: must be an http:// URL",
         "stores.secret: store 'secret': its file of credentials cannot be used",
     ):
         assert part in told
+    assert "sesame" not in told
 
 
 def test_a_key_of_another_certificate_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

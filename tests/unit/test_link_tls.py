@@ -95,6 +95,8 @@ def test_while_files_are_being_exchanged_it_tries_again(tmp_path: Path, keys: Ke
         keys["client.pem"].write_text(whole[: len(whole) // 2])
         with Peer(keys.broker(port)) as peer:
             wait_until(lambda: peer.downs, what="a failure")
+            named = f"cert '{keys['client.pem']}' with key '{keys['client.key']}' cannot be used: "
+            assert named in peer.downs[0]
             keys["client.pem"].write_text(whole)
             peer.wait_up()
 
