@@ -55,6 +55,7 @@ def fails(kind: str, call: str, server: HttpServer, limits: Limits) -> None:
         CALLS[call](storage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [403, 503])
 @pytest.mark.parametrize(("kind", "call"), CASES)
 def test_an_error_without_an_end_is_cut_off(kind: str, call: str, status: int) -> None:

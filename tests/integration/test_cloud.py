@@ -12,6 +12,8 @@ from tests.support.backend import LAST_UPLOAD, Backend
 from tests.support.clouds import BIG_BYTES, PART_BYTES, add_incompressible, bucket, options
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["aws", "azure"])
 def destination(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:

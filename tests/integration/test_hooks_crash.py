@@ -14,6 +14,8 @@ from tests.support.waiting import wait_until
 
 from .conftest import Started
 
+pytestmark = pytest.mark.slow
+
 LOCAL = {"storage.provider": "local", "local.name": "golden.zip"}
 
 

@@ -23,6 +23,8 @@ from tests.support.http_raw import RawClient
 from tests.support.settings_files import private_file
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 STATUS = "/api/v1/status"
 MORE_BYTES = 2 << 20
 HOST = b"Host: localhost\r\n"

@@ -18,6 +18,8 @@ from tests.support.agent_process import AgentProcess
 from tests.support.http_network import BEARER, TOKEN, Network
 from tests.support.settings_files import private_file
 
+pytestmark = pytest.mark.slow
+
 DESCRIPTION = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text("utf-8"))
 EXAMPLES = 20
 EXCLUDED = [

@@ -17,6 +17,8 @@ from tests.support.stalling import stalling
 from tests.support.unmounting import unmount
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 IMPATIENT = with_constants(
     "agent.jobs.restore_recovery.PATIENCE_S = 1.0", "agent.jobs.restore_recovery.AGAIN_S = 0.3"
 )

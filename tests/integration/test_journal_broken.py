@@ -13,6 +13,8 @@ from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 LOCAL = {"storage.provider": "local"}
 
 

@@ -41,6 +41,7 @@ def test_two_devices_with_one_client_id_say_so_and_take_breaks(
         wait_until(lambda: agent.count_log(told) or second.count_log(told), what="the reason", timeout_s=60)
 
 
+@pytest.mark.slow
 def test_a_broker_that_says_nothing_any_more_is_left_and_found_again(
     agent: AgentProcess, backend: Backend, broker: Mosquitto
 ) -> None:

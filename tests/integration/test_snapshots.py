@@ -28,6 +28,8 @@ from tests.support.settings_files import private_file
 from tests.support.trees import contents, differences
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PREFIX = "fleet/{device}"
 BELOW = f"fleet/{DEVICE}"

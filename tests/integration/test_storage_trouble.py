@@ -9,6 +9,8 @@ from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
 from tests.support.real_disks import real_disk
 
+pytestmark = pytest.mark.slow
+
 LOCAL = {"storage.provider": "local"}
 
 

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -105,6 +106,7 @@ def due(topic: str, payload: bytes) -> bool:
     return required if isinstance(required, bool) else bool(levels[4])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(DELIVERIES)
 def test_whatever_arrives_is_acknowledged_and_answered_where_due_and_a_good_command_works(

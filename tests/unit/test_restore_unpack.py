@@ -99,6 +99,7 @@ def test_threads_make_the_same_tree_over_nothing_and_over_itself(
         assert is_clean(target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size_bytes", [300, 10_000])
 @pytest.mark.parametrize("number", [0, 555, 799])
 def test_a_damaged_file_among_many_is_named_and_nothing_is_left(

@@ -63,6 +63,7 @@ def test_a_target_that_does_not_answer_is_refused(
         assert backend.run("backup", "here", LOCAL)["state"] == "BACKUP_FINISHED"
 
 
+@pytest.mark.slow
 def test_periodic_backups_of_a_directory_that_does_not_answer_are_refused(
     device: LocalAgent, backend: LocalBackend, started: Started, far: Path
 ) -> None:

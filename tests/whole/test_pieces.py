@@ -129,6 +129,7 @@ def test_backups_go_where_those_of_the_schedule_go(started: Started, tmp_path: P
     assert ended(pieces, backup["id"], "restoration")["value"] == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_fetched_is_not_listed(pieces: ApiClient, backend: LocalBackend) -> None:
     """A failed backup, and one that waits for its upload."""
     backend.run("backup", "staged", {})
