@@ -96,6 +96,10 @@ class Staging:
                 return path
             time.sleep(0.001)
 
+    def staged_path(self, name: str) -> Path:
+        """Return the path of a staged archive with this name."""
+        return self._backups / name
+
     @property
     def longest_path(self) -> Path:
         """Return a path as long as the longest of a staged archive."""

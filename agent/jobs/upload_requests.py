@@ -55,7 +55,14 @@ class PendingUploads:
         self._events.can_tell(UploadRequested(Child(f"{parent_id}#999999", parent_id, staged)))
 
     def adopt(self) -> None:
-        """Take on complete archives that the journal does not know, left by a crash or by Kanto's agent."""
+        """Take on complete archives that the journal does not know, left by a crash or by Kanto's agent.
+
+        Those that it knows are here, too, when the storage has another path than it had.
+        """
+        known = self._journal.staged.paths()
+        here = {self._staging.staged_path(path.name): path for path in known}
+        if moved := {new: old for new, old in here.items() if new not in known and new.exists()}:
+            self._journal.staged.moved(moved)
         self.remove_unwanted()
         known = self._journal.staged.paths()
         for path in self._staging.complete_archives():

@@ -9,7 +9,7 @@ a group with its own count of bytes, and the numbers under an id count on: no ch
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,14 @@ class StagedArchives(Table):
     def paths(self) -> set[Path]:
         """Return all staged archives: those that wait, and those that were sent and kept."""
         return {Path(os.fsdecode(path)) for (path,) in self._database.read("SELECT path FROM staged")}
+
+    def moved(self, old_paths: Mapping[Path, Path]) -> None:
+        """Keep the new paths of archives, which are the keys."""
+        with self._database.unit():
+            self._database.write_many(
+                "UPDATE staged SET path = ? WHERE path = ?",
+                [(os.fsencode(new), os.fsencode(old)) for new, old in old_paths.items()],
+            )
 
     def unwanted(self) -> list[Staged]:
         """Return the archives that were sent or given up, and whose files have to be removed."""

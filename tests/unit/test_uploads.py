@@ -235,6 +235,29 @@ def test_after_a_crash_the_archive_waits_and_the_upload_has_failed(device: Devic
     assert states(device)[-1] == ("X", "SUCCESS")
 
 
+@pytest.mark.parametrize("how", ["moved", "named from the working directory"])
+def test_archives_stay_known_when_the_storage_has_another_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """One that waited was requested twice, without a file under its first id; sent ones were sent again."""
+    monkeypatch.chdir(tmp_path)
+    before, after = {"moved": (f"{tmp_path}/storage", f"{tmp_path}/other")}.get(
+        how, ("storage", f"{tmp_path}/storage")
+    )
+    settings = {"keepUploaded": "true"}
+    device = Device(tmp_path, {**settings, "storage": before})
+    stage(device, "sent")
+    start(device, "sent#1")
+    stage(device, "waits")
+    device.close()
+    Path(before).rename(after)
+    device = Device(tmp_path, {**settings, "storage": after})
+    with closing(device):
+        device.service.engine.begin()
+        assert [child.child_id for child in device.journal.staged.newest_children()] == ["waits#1"]
+        assert start(device, "waits#1", "again")["status"] == 204
+
+
 def test_a_waiting_upload_that_is_cancelled_ends_at_once(device: Device) -> None:
     """The upload before it may take hours, and goes on."""
     for name in ("X", "Y", "Z"):
