@@ -48,8 +48,8 @@ coverage: $(STAMP) ## run the tests and print their branch coverage of agent and
 	$(BIN)/coverage report --sort=cover
 
 faults: $(STAMP) ## try crashes, power cuts and disk errors at every call that changes the disk; prints a table
-	FAULTS=long REQUIRE_BACKENDS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist load tests/faults
-	REQUIRE_BACKENDS=1 $(BIN)/pytest -m large tests/integration tests/system/test_recipes.py tests/system/test_restore_crash.py
+	FAULTS=long REQUIRE_BACKENDS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist load tests/faults tests/system/test_restore_crash.py
+	REQUIRE_BACKENDS=1 $(BIN)/pytest -m large tests/integration tests/system/test_recipes.py
 
 soak: $(STAMP) ## run ten thousand jobs with random faults and check that nothing grows or is left behind
 	$(BIN)/python -m tests.faults.soak

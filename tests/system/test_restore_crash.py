@@ -65,6 +65,10 @@ NEW: Spec = {
 }
 
 
+STEP = 1 if os.environ.get("FAULTS") == "long" else 3
+"""Every call is tried by `make faults`, otherwise every third one."""
+
+
 class Scene:
     """A target with `OLD` in it and an archive of `NEW`, anew for each point."""
 
@@ -161,7 +165,7 @@ def kill_restores(destination: str, mode: str, uid: str) -> None:
         off_time += scene.check(report)
         assert scene.recover() is RecoveryOutcome.NOTHING
         scene.reset()
-        at += 1
+        at += STEP
     assert reports == set(RecoveryOutcome), reports
     # Between making or removing the working directory, and setting the time back.
     assert off_time <= 2, off_time
@@ -191,7 +195,7 @@ def kill_recoveries(destination: str, uid: str) -> None:
             scene.check(None)
             assert scene.recover() is RecoveryOutcome.NOTHING
             points += 1
-            at += 1
+            at += STEP
             scene.reset()
             assert scene.killed(scene.restore, restore_at)
     print(f"recovery ({scene.mode}, uid {uid}): killed at {points} points")
