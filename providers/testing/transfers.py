@@ -68,7 +68,7 @@ def assert_nothing_stored(under_test: ProviderUnderTest, checkpoint: dict[str, s
 
 
 def wait_until_nothing_is_stored(under_test: ProviderUnderTest, timeout_s: float = 60) -> None:
-    """A server that writes uploads in their place shows one that was cut off until it notices."""
+    """Wait: a server that writes uploads in their place shows one that was cut off until it notices."""
     deadline_s = time.monotonic() + timeout_s
     while stored := under_test.names():
         assert time.monotonic() < deadline_s, f"still stored after {timeout_s:g} s: {stored}"
