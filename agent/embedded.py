@@ -21,7 +21,7 @@ _ROOM_BYTES = 1 << 20
 
 
 class Embedded:
-    """Belongs to the thread that makes it."""
+    """Belongs to one thread at a time."""
 
     def __init__(self, settings: Settings) -> None:
         """Take the storage directory, and bring the data into order.
@@ -31,7 +31,7 @@ class Embedded:
         use_logging_of_host()
         self._mailbox = Mailbox()
         self._staging = Staging(settings.storage)
-        self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs)
+        self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs, any_thread=True)
         self.engine = Engine(
             settings, self._mailbox, staging=self._staging, journal=self._journal, subscribers=()
         )
@@ -71,11 +71,6 @@ class Embedded:
         self._staging.close()
 
     def _wait(self) -> None:
-        def look() -> None:
-            if self.engine.idle():
-                self._mailbox.stop()
-            else:
-                self._mailbox.call_later(LOOK_AGAIN_S, look)
-
-        self._mailbox.post(look)
-        self._mailbox.run()
+        # No action of the mailbox's own: a signal handler of the program may raise in it, and end it.
+        while not (self._mailbox.is_empty and self.engine.idle()):
+            self._mailbox.take(LOOK_AGAIN_S)

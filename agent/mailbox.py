@@ -63,21 +63,31 @@ class Mailbox:
         """
         self._running = True
         while self._running:
-            action = self.next()
-            if action is None:
-                continue
-            try:
-                action()
-            except Exception:
-                log.exception("internal error")
+            self.take()
 
-    def next(self) -> Action | None:
-        """Wait for the next thing to do, and return it; None when a timer is due that was not before."""
-        wait_s: float | None = None
+    @property
+    def is_empty(self) -> bool:
+        """Return True when all that was posted is taken."""
+        return self._queue.empty()
+
+    def take(self, within_s: float | None = None) -> None:
+        """Do the next thing, if there is one in this time."""
+        action = self.next(within_s)
+        if action is None:
+            return
+        try:
+            action()
+        except Exception:
+            log.exception("internal error")
+
+    def next(self, within_s: float | None = None) -> Action | None:
+        """Wait for the next thing to do, and return it; None when a timer is due, or the time is over."""
+        wait_s = within_s
         if self.timers:
-            wait_s = self.timers[0].due_s - time.monotonic()
-            if wait_s <= 0:
+            due_s = self.timers[0].due_s - time.monotonic()
+            if due_s <= 0:
                 return heapq.heappop(self.timers).action
+            wait_s = due_s if within_s is None else min(due_s, within_s)
         try:
             return self._queue.get(timeout=wait_s)
         except Empty:

@@ -47,13 +47,13 @@ class JournalReader:
 class Journal:
     """The journal, with one attribute for each subject."""
 
-    def __init__(self, path: Path, *, kept_jobs: int = KEPT_JOBS) -> None:
+    def __init__(self, path: Path, *, kept_jobs: int = KEPT_JOBS, any_thread: bool = False) -> None:
         """Open or create the journal with mode 0600. A corrupt one is set aside and a fresh one begun.
 
-        The history keeps the last `kept_jobs` jobs.
+        The history keeps the last `kept_jobs` jobs. With `any_thread` one thread after the other may use it.
         Raises `NewerJournal`, and OSError or sqlite3.OperationalError when the disk does not allow it.
         """
-        self.path = path
+        self.path, self._any_thread = path, any_thread
         make_private(path)
         try:
             self._open(kept_jobs)
@@ -67,7 +67,9 @@ class Journal:
         sync_directory(path.parent)
 
     def _open(self, kept_jobs: int) -> None:
-        self._database = database = Database(opened(self.path), JournalFiles(self.path))
+        self._database = database = Database(
+            opened(self.path, any_thread=self._any_thread), JournalFiles(self.path)
+        )
         self.notes = Notes(database)
         self.jobs = Jobs(database, self.notes, kept_jobs)
         self.skipped, self.archives = SkippedNames(database), ArchiveRecords(database)

@@ -90,8 +90,10 @@ class NewerJournal(Exception):
     """The journal was written by a later release; this one must not touch it."""
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None)
+def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=LOCKED_S, isolation_level=None, check_same_thread=not any_thread
+    )
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
@@ -153,7 +155,7 @@ def _check_schema(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("the tables are not those of this release")
 
 
-def opened(path: Path) -> sqlite3.Connection:
+def opened(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     """Open and check the journal; on a full disk, in the room that an earlier run has reserved.
 
     SQLite makes two files when it opens a journal, and maps one of them: without room that is a SIGBUS. An
@@ -165,7 +167,7 @@ def opened(path: Path) -> sqlite3.Connection:
         sync_directory(path.parent)  # only then ext4 has the room back
         if os.statvfs(path.parent).f_bfree * status.f_frsize < _OPENING_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    connection = _checked(path)
+    connection = _checked(path, connect(path, any_thread=any_thread))
     if not spare.exists():
         try:
             make_private(spare)
@@ -175,8 +177,7 @@ def opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _checked(path: Path) -> sqlite3.Connection:
-    connection = connect(path)
+def _checked(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
     try:
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("quick_check failed")

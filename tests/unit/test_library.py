@@ -9,6 +9,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from agent.embedded import Embedded
 from agent.formats.zip import directory
+from agent.jobs.engine import Engine
 from agent.jobs.queries.history import History
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import HistoryRequest
@@ -171,6 +173,35 @@ def test_a_child_process_does_not_decide_on_the_preview_of_its_parent(home: Home
         preview.finalize()
     assert (home.data / "config" / "app.json").read_bytes() == b"{}"
     assert home.nothing_is_left()
+
+
+def test_threads_may_take_turns(home: Home) -> None:
+    """As those of `asyncio.to_thread`: the decision failed, and kept the storage in use."""
+    home.create("")
+    home.change()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as another:
+        preview = one.submit(home.unpack, "").result()
+        another.submit(preview.finalize).result()
+    assert (home.data / "config" / "app.json").read_bytes() == b"{}"
+
+
+def test_an_error_that_a_signal_handler_raises_ends_the_job_and_the_call(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a time limit of the program's own; when it came while the library looked, the call never ended."""
+    idle, raised = Engine.idle, threading.Event()
+
+    def interrupted(engine: Engine) -> bool:
+        if not raised.is_set():
+            raised.set()
+            raise TimeoutError("the program's own limit")
+        return idle(engine)
+
+    monkeypatch.setattr(Engine, "idle", interrupted)
+    with pytest.raises(TimeoutError, match="own limit"):
+        home.create("")
+    assert not home.file.exists()
+    home.create("")
 
 
 def test_a_child_process_that_lives_longer_does_not_hold_the_storage(home: Home) -> None:
