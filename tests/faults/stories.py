@@ -85,6 +85,7 @@ class Teller:
             if found():
                 return True
             if not self.agent.alive:
+                assert not self.agent.failed(), self.agent.failed()[-2000:]
                 assert self.restarts < 3, f"the agent died again and again: {self.agent.logged()[-2000:]}"
                 self.restarts += 1
                 self.agent.kill()

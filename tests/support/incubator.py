@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,10 @@ _EAGER = (
     *("agent.service", "agent.cli.settings", "agent.settings.load", "providers.local", "providers.https"),
     *("agent.formats.zip.writer", "isal.igzip_lib", "isal.isal_zlib", "zlib_ng.zlib_ng"),
 )
+
+
+FAILED = 70
+"""Exit status of an agent that ended with an exception, which is on its standard error."""
 
 
 class Incubator:
@@ -119,6 +124,12 @@ class Hatched:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
 
+    def failed(self) -> str:
+        """Return the traceback with which it ended; "" when it did not end so."""
+        errors = self.work / "stderr.txt"
+        text = errors.read_text("utf-8", "replace") if errors.exists() else ""
+        return text if "Traceback" in text else ""
+
     def logged(self) -> str:
         return self.log.read_text("utf-8") if self.log.exists() else ""
 
@@ -155,7 +166,13 @@ def _become_the_agent(control: socket.socket, config: str, errors: str, watched:
     control.close()
     from agent.cli import main
 
-    os._exit(main(["run", "--config", config]))
+    status = FAILED
+    try:
+        status = main(["run", "--config", config])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)  # whatever happens: this process must not go on as a second incubator
 
 
 if __name__ == "__main__":
