@@ -1,9 +1,10 @@
-"""One target under atheris, in this process: `python -m tests.fuzz.child TARGET SECONDS DIRECTORY`."""
+"""The targets, imported so that atheris sees which of their branches an input takes."""
 
 import sys
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
+from typing import NoReturn
 
 import atheris
 
@@ -13,7 +14,7 @@ with redirect_stderr(StringIO()), atheris.instrument_imports(include=["agent", "
     from tests.fuzz.targets import TARGETS
 
 
-def fuzz(name: str, seconds: str, directory: Path) -> None:
+def fuzz(name: str, seconds: int, directory: Path) -> NoReturn:
     """Fuzz one target until the time is over or something breaks; both end the process."""
     corpus = directory / name
     corpus.mkdir(parents=True, exist_ok=True)
@@ -30,7 +31,4 @@ def fuzz(name: str, seconds: str, directory: Path) -> None:
     )
     atheris.Setup([sys.argv[0], *limits, str(corpus)], TARGETS[name].run)
     atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    fuzz(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    sys.exit("atheris ended without ending the process")
