@@ -1,8 +1,8 @@
-"""The watchdog: an agent that is stuck notices, logs where, and ends; then it is restarted.
+"""The watchdog: an agent that is stuck notices it, logs where it is stuck, and ends, to be started again.
 
 Every half period the main thread looks at the workers that were told to end, and at the MQTT thread. It feeds
-systemd's watchdog only when both are healthy. Systemd, and the guard, a process of its own (`agent.guard`),
-watch the main thread from outside.
+systemd's watchdog only when both are healthy. Systemd and the guard process (`agent.guard`) watch the main
+thread from outside.
 """
 
 import faulthandler
@@ -41,20 +41,20 @@ class Watchdog:
     ) -> None:
         """`feed` tells the guard that the mailbox moves.
 
-        `stuck_workers` takes seconds and returns the threads that were told to end longer ago, and have not.
+        `stuck_workers` takes seconds and returns the threads that were told to end longer ago, and still run.
         """
         self._mailbox, self._link_alive, self._stuck_workers = mailbox, link_alive, stuck_workers
         self._feed, self._interval_s = feed, interval_s()
         self._looked_s = 0.0
 
     def begin(self) -> None:
-        faulthandler.enable()  # systemd ends an agent that does not feed it with SIGABRT
+        faulthandler.enable()  # systemd sends SIGABRT to an agent that does not feed it
         self._look()
 
     def _look(self) -> None:
         now_s, before_s = time.monotonic(), self._looked_s
         self._looked_s = now_s
-        # A process that was stopped for a while finds its clock far ahead, and its threads as it left them.
+        # After a pause of the whole process the clock is far ahead, and no thread had time to end.
         if now_s - before_s < 2 * self._interval_s:
             self._end_when_stuck()
         notify.watchdog()
@@ -86,7 +86,7 @@ def _end(reason: str) -> None:
     log.critical("agent stuck, exiting", reason=reason)
     for name, stack in stacks():
         log.critical("thread stack", thread=name, calls=stack)
-    # Without a goodbye to threads that would not hear it. All that has to last is in the journal.
+    # Without waiting for threads, which would not end. All that has to last is in the journal.
     os._exit(EXIT_STUCK)
 
 

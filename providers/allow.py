@@ -52,7 +52,7 @@ _NAME = re.compile(r"([a-z0-9_*-]+\.)*[a-z0-9_-]*[a-z][a-z0-9_-]*")
 def host_pattern(text: str) -> HostPattern:
     """Parse a pattern: `*`, `backup.example`, `*.example`, `10.0.0.0/8`, `fd00::1`.
 
-    The last part of a name has no `*` and is no number: `10.*` would also allow foreign names. Raises
+    The last part of a name has no `*` and is no number: `10.*` would also allow `10.evil.example`. Raises
     ValueError for any other text.
     """
     text = text.strip().rstrip(".").lower()
@@ -68,7 +68,7 @@ def host_pattern(text: str) -> HostPattern:
 
 
 def literal(host: str) -> IpAddress | None:
-    """Return the address that `host` is in any spelling that the C library takes; None for a name.
+    """Return the address that `host` spells, in any form that the C library takes; None for a name.
 
     The C library reads `2130706433`, `0x7f.1` and `0177.0.0.1` as 127.0.0.1 (inet_aton(3)).
     """
@@ -89,7 +89,7 @@ class Allow:
     plain_http: bool = True
 
     def check_url(self, address: Address, *, resolved_by_proxy: bool) -> None:
-        """Raise `NotAllowed` when `address` is known to be forbidden without resolving its name.
+        """Raise `NotAllowed` when `address` is certainly forbidden; its name is not resolved.
 
         A name that a proxy will resolve has to be in the list itself.
         """
@@ -166,8 +166,8 @@ def _is_in(addresses: list[IpAddress], networks: tuple[IpNetwork, ...]) -> bool:
 def _is_own(ip: IpAddress) -> bool:
     """Return True when one of the device's interfaces has the address. Sends nothing.
 
-    The kernel tells from which address it would reach `ip`: its own addresses it reaches from themselves or
-    from loopback.
+    The kernel tells from which address it would reach `ip`. For an own address, that is the same one or
+    loopback.
     """
     family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
     # A link-local address is complete only with its interface.

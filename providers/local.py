@@ -1,8 +1,8 @@
 """Archives in a directory of this device: its own disk, or a stick that may be unplugged at any time.
 
 An archive appears under its name in one step: it is written to a hidden file beside it (see
-`providers.directory`), flushed to the disk, renamed, and the directory flushed. It works on VFAT: it needs
-no modes, owners or links, and adds no colon to a name.
+`providers.directory`), flushed to the disk, renamed, and the directory flushed. This works on
+VFAT: it needs no modes, owners or links, and adds no colon to a name.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from providers.writeback import CHUNK_BYTES, WriteBack
 _ETAG = "local.etag"
 _SMALL_BYTES = 64 << 10
 _SPARE_BYTES = 1 << 20
-"""The room that large objects of a repository leave: to make room in it takes a lock and an index."""
+"""The room that large objects of a repository leave: who removes others has to write a lock and an index."""
 OPTIONS = {"local.name": Option(), "local.target": Option()}
 
 
@@ -74,7 +74,7 @@ class Local(Storage):
     def put(
         self, name: str, source: Source, _metadata: Mapping[str, str], _checkpoint: Checkpoint, /
     ) -> Stored:
-        """Write `source` and make it visible as `name` at its end; leave nothing after an error.
+        """Write `source`, and make it visible as `name` when all is written; leave nothing after an error.
 
         Raises `NoSpace` before the first byte when the size is known and does not fit, and later when the
         device's reserve would be used up. The metadata is not kept.
@@ -90,9 +90,9 @@ class Local(Storage):
                 return replace(self._stored(name, os.fstat(new.file)), size_bytes=size_bytes)
 
     def create(self, name: str, content: bytes | bytearray, /) -> Stored:
-        """Write a file and make it visible as `name` at its end; leave nothing after an error.
+        """Write a file, and make it visible as `name` when all is written; leave nothing after an error.
 
-        Raises `NoSpace` for a large one that would take the room of small ones, where a reserve is kept.
+        Raises `NoSpace` for a large file that would take the room that is reserved for small ones.
         """
         spare_bytes = self._spare_bytes if len(content) > _SMALL_BYTES else 0
         with self._target.new_file(name, len(content) + spare_bytes) as new:
@@ -140,23 +140,23 @@ class Local(Storage):
             for path, inner, files, directory in os.fwalk(".", dir_fd=top, onerror=_pass_over):
                 self._check()
                 if len(os.fsencode(path)) > MAX_NAME_BYTES:
-                    inner.clear()  # no name leads there, and each level takes a descriptor
+                    inner.clear()  # no name is that long, and each level takes a descriptor
                 for file in files:
                     name = os.path.normpath("/".join([*parents, path, file]))
                     if name.startswith(prefix) and not is_part(file):
                         with suppress(FileNotFoundError):  # removed meanwhile
                             status = os.stat(file, dir_fd=directory, follow_symlinks=False)
-                            if stat.S_ISREG(status.st_mode):  # nobody gets anything else
+                            if stat.S_ISREG(status.st_mode):  # nothing else can be fetched
                                 yield self._stored(name, status)
 
     def _stored(self, name: str, status: os.stat_result) -> Stored:
         modified = None
-        with suppress(ValueError, OverflowError):  # a time that no calendar has
+        with suppress(ValueError, OverflowError):  # a time beyond those of datetime
             modified = datetime.fromtimestamp(status.st_mtime, UTC)
         return Stored(name, status.st_size, _etag(status), self.location(name), modified)
 
     def delete(self, name: str, /) -> None:
-        """Remove the file, on the disk when this returns; a link is removed, not what it leads to."""
+        """Remove the file; the removal is on the disk on return. A link is removed, not its target."""
         *parents, leaf = name.split("/")
         with ExitStack() as stack:
             stack.enter_context(self._target.translating())

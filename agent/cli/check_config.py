@@ -26,13 +26,13 @@ EXIT_NOT_REACHED = 1
 
 
 def check_config(argv: list[str]) -> int:
-    """Print the settings in effect as JSON on stdout, and notices on stderr; the exit status.
+    """Print the settings in effect as JSON on stdout, and notices on stderr; return the exit status.
 
     With `--write`, keys of an earlier version are replaced in the configuration file first. With `--connect`
     broker and stores are tried, too.
     """
     parsed = parse_settings(PROGRAM, FLAGS, argv)
-    if parsed.write and (problem := _written(settings_given(parsed)[0])):
+    if parsed.write and (problem := _write_problem(settings_given(parsed)[0])):
         sys.stderr.write(f"{problem}\n")
         return EXIT_BAD_SETTINGS
     loaded = settings_of(parsed)
@@ -41,7 +41,7 @@ def check_config(argv: list[str]) -> int:
     for notice in loaded.notices:
         sys.stderr.write(f"{notice.level}: {notice.text}\n")
     sys.stderr.write("".join(f"warning: {text}\n" for text in warnings(loaded.settings)))
-    # The agent itself starts without these, and serves its backend.
+    # The agent itself starts also with these problems, and serves its backend.
     found = list(problems(loaded.settings))
     sys.stderr.write("".join(f"{problem}\n" for problem in found))
     if not found:
@@ -62,7 +62,7 @@ def _connected(settings: Settings) -> bool:
     return all(each.good for each in results)
 
 
-def _written(path: Path | None) -> str:
+def _write_problem(path: Path | None) -> str:
     return _write_new_keys(path) if path else "--write needs --config FILE"
 
 

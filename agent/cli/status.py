@@ -30,7 +30,7 @@ def _follow_status(agent: Agent, *, as_json: bool) -> None:
     line = ProgressLine(sys.stdout)
 
     def show() -> bool:
-        """Show what runs now, on a terminal in one line; return True while something does."""
+        """Show what runs now, on a terminal in one line; return True while a job runs."""
         value = agent.get("/status")
         if line.is_terminal and value["job"] and not as_json:
             line.show(_status_line(value))
@@ -62,7 +62,7 @@ def _waiting_lines(value: Value) -> Iterator[str]:
     if preview := value.get("preview"):
         yield f"preview {preview['correlationId']}: {_preview_text(preview)}"
     for upload in value.get("uploads", ()):
-        state = "is sent" if upload["state"] == "UPLOADING" else "waits for its upload"
+        state = "is being sent" if upload["state"] == "UPLOADING" else "waits for its upload"
         yield f"upload {upload['id']}: {upload['archive']}, {size_text(upload['bytes'])}, {state}"
     if more := value.get("uploadsMore"):
         yield f"and {counted(more, 'more upload')}"

@@ -33,7 +33,7 @@ _OF_THE_LAST_BACKUP = {
     "files_changed": "Changed files in",
     "files_unmodified": "Unmodified files in",
 }
-"""Facts and how their descriptions begin; those about changes are of snapshots only."""
+"""Facts, and the first words of their descriptions. Only snapshots have facts about changes."""
 
 Sample = tuple[Mapping[str, str], float]
 
@@ -48,7 +48,7 @@ class Metrics:
         schedules: Callable[[], Mapping[str, ScheduleState]],
     ) -> None:
         """Without a `path` nothing is ever written."""
-        # Where it leads now: who may write on the way cannot lead it elsewhere afterwards.
+        # Links are followed now: whoever can write on the way cannot lead the path elsewhere later.
         self._path = path and Path(os.path.realpath(path.parent)) / path.name
         self._mailbox, self._health, self._history = mailbox, health, history
         self._schedules = schedules
@@ -56,7 +56,7 @@ class Metrics:
         self._timer: Timer | None = None
 
     def changed(self) -> None:
-        """Write the state that holds when the interval is over: something may have changed."""
+        """Write the state at the end of the interval: something may have changed."""
         if self._path and self._timer is None:
             self._timer = self._mailbox.call_later(INTERVAL_S, self.write)
 
@@ -111,7 +111,7 @@ class Metrics:
             kind = {"kind": job["kind"]}
             good.append((kind, job["state"] == State.FINISHED))
             ends.append((kind, parse_time(job["endTime"]).timestamp()))
-            if "seconds" in job:  # not of a job that was cut off: nobody saw its end
+            if "seconds" in job:  # a job that was cut off has none: nobody saw its end
                 took.append((kind, job["seconds"]))
         yield "last_job_success", "1 when the last job of this kind ended well.", good
         yield "last_job_end_timestamp_seconds", "When it ended.", ends
@@ -128,7 +128,7 @@ class Metrics:
         try:
             _replace(self._path, text)
         except OSError as error:
-            if not self._failed:  # once: it is tried again with every change
+            if not self._failed:  # said once: the write is tried again with every change
                 log.warning("metrics not written", file=str(self._path), errno=error.errno)
             self._failed = True
         else:
@@ -148,7 +148,7 @@ def _labels(labels: Mapping[str, str]) -> str:
 def _replace(path: Path, text: str) -> None:
     """Replace the file in one step; all may read it. Not synced: after a power cut it is written again.
 
-    Raises OSError, also when something else than a regular file has the name, or a link is on the way.
+    Raises OSError, also when `path` is no regular file, or a directory above it is a link.
     """
     directory = open_resolved(path.parent, os.O_PATH)
     try:

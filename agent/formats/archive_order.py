@@ -1,4 +1,4 @@
-"""The archives of a device at a destination: what each is of, and in which order they were made.
+"""The archives of a device at a destination: what each contains, and in which order they were made.
 
 Names carry the time of the device's clock, which may have been wrong: a clock without a battery begins in
 1970, and one that was set badly may have been in 2036. The journal counts the archives as they are made, so
@@ -23,7 +23,7 @@ from providers.errors import NotFound, Rejected
 log = structlog.get_logger(__name__)
 
 FUTURE = timedelta(days=1)
-"""An archive that is dated further ahead was made while the clock was wrong; less is an adjusted clock."""
+"""An archive dated further ahead was made while the clock was wrong; less comes from adjusting a clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def in_order(
 
 
 def is_from_future(archive: DatedArchive, now: datetime) -> bool:
-    """Return True for an archive that is dated later than `now`, when the clock is set."""
+    """Return True for an archive that is dated more than `FUTURE` after `now`, when the clock is set."""
     return now >= CLOCK_SET and archive.made > now + FUTURE
 
 

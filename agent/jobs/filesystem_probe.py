@@ -35,16 +35,16 @@ class ThreadedCall(Generic[Result]):
         self._done.set()
 
     def done(self, within_s: float = 0) -> bool:
-        """Return True when the action has returned, or does within this time."""
+        """Return True when the action has returned, or returns within this time."""
         return self._done.wait(max(0, within_s))
 
     def result(self) -> Result:
-        """Return the result of the action, when it is done. Raises its error, once."""
+        """Return the result of the action, when it is done. The first call raises the error of the action."""
         if self._error:
             try:
                 raise self._error
             finally:
-                self._error = None  # its traceback holds us, and with us what the action holds
+                self._error = None  # its traceback keeps this object, and with it what the action holds
         return self._result
 
 

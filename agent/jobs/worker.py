@@ -77,7 +77,7 @@ class Workers:
             self.mailbox.post(partial(over, outcome))
 
         def over(outcome: Outcome[Result]) -> None:
-            # It refers to the task: without this, a job's memory would stay until a garbage collection.
+            # `give_up` refers to the task: a job's memory would stay until a garbage collection.
             task.tools.give_up = lambda: None
             ended(outcome)
 
@@ -101,7 +101,7 @@ class Workers:
         self._told_to_end(tools)
 
     def interrupt(self, tools: Tools, message: str) -> None:
-        """Ask the work to end, because the agent does."""
+        """Ask the work to end, because the agent stops."""
         tools.token.interrupt(message, INTERRUPTED)
         self._told_to_end(tools)
 
@@ -130,8 +130,8 @@ class Workers:
     def stuck(self, limit_s: float, *, left_to_themselves: bool) -> list[str]:
         """Return the names of threads that were told to end longer than `limit_s` ago, and still run.
 
-        `left_to_themselves` includes abandoned threads, whose work has ended without them. A thread whose end
-        could not be dealt with, because of a bug, counts at once: its job would be the running one for ever.
+        `left_to_themselves` includes abandoned threads: their work has ended, and they still run. A thread
+        whose end was not handled, because of a bug, counts at once: its job would seem to run for ever.
         """
         self._running[:] = [each for each in self._running if each.thread.is_alive() or each.ended.failed]
         told_before_s = time.monotonic() - limit_s

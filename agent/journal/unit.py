@@ -1,4 +1,4 @@
-"""The unit of work: its writes are kept all or nothing, and its actions follow when they are on the disk."""
+"""The unit of work: all its writes are kept, or none; its actions run when the writes are on the disk."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,11 +19,11 @@ JournalError = sqlite3.Error
 Values = Sequence[object]
 
 CROWDED_BYTES, FULL_BYTES = 4 << 20, 6 << 20
-"""Between these sizes the journal keeps less and less of its history: ids and messages may be long."""
+"""Between these sizes the journal keeps less and less of its history, which long ids and messages fill."""
 
 
 def _stored(values: Values) -> Values:
-    """Return the values as SQLite takes them: a foreign text that it refused would undo the whole unit."""
+    """Return the values as SQLite takes them: a text that it refused would undo the whole unit."""
     return [encodable(value) if isinstance(value, str) else value for value in values]
 
 
@@ -45,23 +45,23 @@ class Database:
         self._connection, self._files = connection, files
         self._unit: Unit | None = None
         self.broken: Callable[[str], None] = lambda _problem: None
-        """Called with a sentence before `JournalBroken` is raised; need not return."""
+        """Called with the problem before `JournalBroken` is raised; it may end the process."""
 
     def close(self) -> None:
         self._connection.close()
 
     @contextmanager
     def unit(self, *, synced: bool = True) -> Iterator[Unit]:
-        """Keep all writes inside, or none, with one sync. A unit inside another one is part of that.
+        """Keep all writes inside, or none, with one sync. A unit inside another one belongs to the outer one.
 
-        A unit that writes nothing does not touch the disk. A unit that is not `synced` survives a kill, and
-        a power cut only when a later one was synced. Raises `JournalError` when nothing was kept.
+        A unit that writes nothing does not touch the disk. A unit that is not `synced` survives a kill,
+        but a power cut only after a later unit that is. Raises `JournalError` when nothing was kept.
         """
         if self._unit:
             with _noting_failure(self._unit):
                 yield self._unit
             return
-        self._check_in_place()
+        self._check_files_present()
         unit = self._unit = Unit()
         try:
             # The level cannot be changed inside a transaction.
@@ -74,7 +74,7 @@ class Database:
             with self._intact():
                 self._connection.commit()
         except BaseException:
-            # Also after a COMMIT that a full disk refused: the next unit must not join the one that failed.
+            # A COMMIT that a full disk refused is rolled back, too: the next unit must not join it.
             self._connection.rollback()
             raise
         finally:
@@ -115,14 +115,14 @@ class Database:
 
     def check(self) -> None:
         """Check the journal's files and, when they changed, their content. Raises `JournalBroken`."""
-        self._check_in_place()
+        self._check_files_present()
         if damage := self._files.damage():
             self._end(damage)
 
-    def _check_in_place(self) -> None:
+    def _check_files_present(self) -> None:
         if problem := self._files.problem():
             if self._files.log_is_gone:
-                # The connection still has its content: copy it to where the next start finds it.
+                # The connection still has the log's content: copy it into the file that the next start reads.
                 with suppress(sqlite3.Error):
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._end(problem)
@@ -142,7 +142,7 @@ class Database:
         raise JournalBroken(problem)
 
     def room_for(self, wanted: int) -> int:
-        """Return how many of `wanted` entries of a history there is room for."""
+        """Return how many of `wanted` entries of a history fit into the journal."""
         ((used_bytes,),) = self.read(
             "SELECT (page_count - freelist_count) * page_size"
             " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
@@ -152,7 +152,7 @@ class Database:
 
 
 class Table:
-    """A subject of the journal. Changes are part of the unit that is open."""
+    """A part of the journal with tables of its own. Changes belong to the unit that is open."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -73,7 +73,7 @@ class Identity:
 
 
 def parse_identity(payload: bytes) -> Identity | None:
-    """Parse the answer to the request for the identity; return None when it is none."""
+    """Parse the answer to the request for the identity; return None when the payload is no identity."""
     try:
         value = json.loads(payload)
     except (ValueError, RecursionError):

@@ -14,11 +14,11 @@ from agent.base.job import phase_text
 from agent.base.text import printable
 
 PLAIN_S = 10.0
-"""The time between two lines where there is no terminal, and before the first: short jobs have none."""
+"""The time between two lines where there is no terminal, also before the first: short jobs print none."""
 _SAME_LINE = "\r\x1b[K"
 _USUAL_COLUMNS = 80
 _MOST = 10**13
-"""So many bytes or seconds are shown at most: what a device says may be nonsense."""
+"""The most bytes or seconds that are shown: a device may report nonsense."""
 
 
 class ProgressLine:
@@ -61,12 +61,12 @@ def progress_text(job: Mapping[str, Any]) -> str:
 
 
 def percent_text(percent: object) -> str:
-    """Return a percentage between 0 and 100; "" when it is none."""
+    """Return a percentage between 0 and 100; "" when `percent` is no number."""
     return f"{max(0, min(100, percent))} %" if _is_number(percent) else ""
 
 
 def size_text(size_bytes: int) -> str:
-    """Return the size in the largest unit of which there is one, in three or four digits."""
+    """Return the size in the largest unit that it fills, in three or four digits."""
     count, units = float(size_bytes), iter(("B", "KiB", "MiB", "GiB"))
     unit = next(units)
     while round(count) >= 1024 and unit != "TiB":

@@ -1,4 +1,4 @@
-"""The address that the HTTP face listens on, and the settings of that face that do not go together."""
+"""The address that the HTTP face listens on, and checks for its settings that conflict."""
 
 import grp
 import ipaddress
@@ -47,7 +47,7 @@ def parse_listen(text: str) -> ListenAddress:
 
 
 def http_problems(settings: "Settings") -> Iterator[str]:
-    """Yield the problems of settings of the HTTP face that do not go together: a line each."""
+    """Yield a line for each conflict between settings of the HTTP face."""
     http = settings.http
     yield from _tls_problems(http)
     yield from _socket_problems(settings)

@@ -51,7 +51,7 @@ def parse_broker(text: str) -> BrokerAddress:
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes in `512MiB` (powers of 1024), `2GB` (of 1000) or `4096`. Raises ValueError."""
+    """Return the number of bytes in `512MiB` (powers of 1024), `2GB` (of 1000), `4096`. Raises ValueError."""
     match = _SIZE.fullmatch(text)
     if match is None or (unit := match[2].replace("K", "k")) not in _UNITS:
         raise ValueError("not a size")
@@ -88,7 +88,7 @@ def or_none(parse: Callable[[str], T]) -> Callable[[str], T | None]:
 
 
 def only(accepts: Callable[[str], object], *, empty: bool = False) -> Callable[[str], str]:
-    """Return a parser that raises ValueError for other texts; `empty` accepts an empty one, too."""
+    """Return a parser that raises ValueError for what `accepts` refuses; `empty` allows an empty text."""
 
     def parse(text: str) -> str:
         if not (empty and not text) and not accepts(text):
@@ -112,7 +112,7 @@ def from_text(parse: Callable[[str], T]) -> BeforeValidator:
     def convert(value: object) -> object:
         if isinstance(value, str):
             return parse(value)
-        if isinstance(value, int | float):  # which a timedelta, say, would take for seconds
+        if isinstance(value, int | float):  # a field of timedelta would take it for seconds
             raise ValueError("not text")
         return value
 

@@ -1,6 +1,6 @@
-"""The settings by what people look for: the chapters of `run --help` and of docs/settings.md.
+"""The settings by topic: the chapters of `run --help` and of docs/settings.md.
 
-A class of settings says how a file is nested; a section, where a reader finds a setting.
+Classes follow the nesting of the file; sections follow what a reader looks for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -83,4 +83,4 @@ FIRST: Mapping[str, object] = {
     "encryption.recipients": ["age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg"],
     "onFailureCmd": "/etc/edge-backup/alarm",
 }
-"""The twelve settings that a fleet needs first, each with an example; `<name>` is `cloud` and `nightly`."""
+"""The twelve settings that a fleet needs first, with examples: a store `cloud`, a schedule `nightly`."""

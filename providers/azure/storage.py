@@ -35,7 +35,7 @@ from providers.parts import PartStorage, ascii_metadata
 from providers.pool import open_pool, send_request
 
 _PAGE = 500
-"""Blobs asked for at a time: with names of any length their XML stays below what an answer may have."""
+"""Blobs asked for at a time: even with the longest names their XML stays below the limit of an answer."""
 
 
 class Container(PartStorage):
@@ -148,7 +148,7 @@ class Container(PartStorage):
         return Stored(name, len(content), str(reply["etag"]).strip('"'), location)
 
     def delete(self, name: str, /) -> None:
-        """Remove the blob with its snapshots; an account may keep for a time what was deleted."""
+        """Remove the blob with its snapshots; an account may keep deleted blobs for some time."""
         with suppress(NotFound), translating(errors(self.location(name), self._sas)):
             self._client.delete_blob(name, delete_snapshots="include")
 

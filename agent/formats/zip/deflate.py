@@ -2,7 +2,7 @@
 
 The blocks of one file are compressed on any thread and joined afterwards, as pigz does it: each block has
 the end of the block before as its dictionary, and ends at a byte border (Z_SYNC_FLUSH). Content that does not
-shrink is stored: compressing it again would cost zlib-ng as much time as text.
+shrink is stored: zlib-ng would need as much time for it as for text.
 """
 
 import struct
@@ -17,7 +17,7 @@ Bytes = bytes | bytearray | memoryview
 
 BLOCK_BYTES = 1 << 20
 HISTORY_BYTES = 1 << 15
-"""The reach of Deflate (RFC 1951, 2): the dictionary of the next block."""
+"""Deflate looks back this far (RFC 1951, 2): the size of the dictionary of the next block."""
 LAST_BLOCK = b"\x03\x00"
 """An empty block that is marked as the last one (RFC 1951, 3.2.3): it ends a stream of blocks."""
 
@@ -32,7 +32,7 @@ _WINDOW_BYTES = 1 << 16  # what zlib-ng looks at in one go
 
 
 def isal() -> ModuleType:
-    """Return ISA-L, the fastest, at inflating too; zlib where its wheel is not installed."""
+    """Return ISA-L, the fastest, also at inflating; zlib where the wheel of isal is not installed."""
     try:
         from isal import isal_zlib
     except ImportError:
@@ -52,7 +52,7 @@ def _zlib_ng() -> ModuleType:
 _fast = isal()
 
 crc32: Callable[[Bytes, int], int] = _fast.crc32
-"""CRC-32 (APPNOTE 4.4.7) of more bytes, continuing the given one."""
+"""Takes bytes and the CRC-32 of all before them; returns the CRC-32 (APPNOTE 4.4.7) of all."""
 InflateError: type[Exception] = _fast.error
 
 
@@ -79,8 +79,8 @@ class _ZlibCompressor:
 class Compressors:
     """One level of one library, for any number of threads: each borrows a compressor while it works.
 
-    isal and zlib-ng have a compressor that keeps its memory, which takes longer to set up than a small file
-    takes to compress, and that releases Python's lock once for each piece.
+    isal and zlib-ng have a compressor that keeps its memory: setting it up takes longer than compressing a
+    small file. It releases Python's lock once for each piece.
     """
 
     def __init__(self, library: ModuleType, level: int, largest_bytes: int) -> None:
@@ -124,7 +124,9 @@ class Deflater:
         self._quick = Compressors(isal(), 1, 4 * _SAMPLE_BYTES)
 
     def wholes(self, contents: Sequence[bytes]) -> list[tuple[bytes, int]]:
-        """Return for each a raw Deflate stream without `LAST_BLOCK`, empty when not tried, and the CRC-32.
+        """Return for each content a raw Deflate stream without `LAST_BLOCK` and the CRC-32.
+
+        The stream is empty for content that is not worth compressing.
 
         The loop does as little as possible while it holds Python's lock: the thread that reads files and
         puts the archive together waits for it.
@@ -147,7 +149,7 @@ class Deflater:
         """Return the next part of a stream, up to a byte border; None for a block that does not shrink.
 
         `history` is the end of the block before. A block that does not shrink becomes `stored` blocks: so a
-        big file always has method 8, while some tools cannot read method 0 with sizes after the data.
+        big file always has method 8, because some tools cannot read method 0 with sizes after the data.
         """
         if self._compressors is None or not self._is_worth_it(data):
             return None
@@ -155,7 +157,7 @@ class Deflater:
         return compressed if len(compressed) < len(data) else None
 
     def _is_worth_it(self, data: Bytes) -> bool:
-        """Return True when four samples spread over `data` shrink by 3 %. Short data is tried at once."""
+        """Return True when four samples spread over `data` shrink by 3 %, and for short data."""
         if len(data) < _SAMPLED_FROM_BYTES:
             return bool(data)
         step = len(data) // 4

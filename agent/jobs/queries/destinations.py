@@ -1,4 +1,4 @@
-"""The destinations of this device: targets with their free space, and stores. Asking may wait for a disk."""
+"""The destinations of this device: targets with their free space, and stores. A query may wait for a disk."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from agent.settings import Settings
 from agent.settings.group_defaults import StoreSettings
 
 _CONTAINERS = {"aws": "aws.s3.bucket", "azure": "azure.blob.container"}
-"""The option of a provider that says in what it keeps archives."""
+"""For each provider, the option that names the container of its archives."""
 _DIRECTORY = "local.directory"
 
 
@@ -34,12 +34,12 @@ class Destinations:
     """Not for the main thread: a disk that does not answer makes each asker wait for a while."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, self._probes, self._alone = settings, Probes(), threading.Lock()
+        self._settings, self._probes, self._lock = settings, Probes(), threading.Lock()
 
     def value(self) -> Mapping[str, Any]:
-        """Return `targets` and `stores`, each by name; no store is asked whether it is there."""
+        """Return the lists `targets` and `stores`; no store is contacted."""
         settings = self._settings
-        with self._alone:
+        with self._lock:
             states = dict(target_states(settings, self._probes))
         targets = [
             {"name": name, "path": str(each.path), "removable": each.mount, **states[name]}
