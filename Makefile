@@ -8,8 +8,9 @@ STAMP := $(VENV)/.stamp
 UNIT_CHECK := build/edge-backup.service
 TESTS ?= tests
 FUZZ_SECONDS ?= 300
+PROCESSES := -n auto --maxprocesses 4
 # The slow files come first by name, and the tests of one file share their servers.
-PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PARALLEL ?= $(PROCESSES) --dist loadfile --no-loadscope-reorder
 # Tests start hundreds of Python programs, which would compile the agent each time.
 unexport PYTHONDONTWRITEBYTECODE
 MARKED = "not large$(if $(SLOW),, and not slow)"
@@ -48,7 +49,7 @@ coverage: $(STAMP) ## run the tests and print their branch coverage of agent and
 	$(BIN)/coverage report --sort=cover
 
 faults: $(STAMP) ## try crashes, power cuts and disk errors at every call that changes the disk; prints a table
-	FAULTS=long REQUIRE_BACKENDS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist load tests/faults tests/system/test_restore_crash.py
+	FAULTS=long REQUIRE_BACKENDS=1 $(BIN)/pytest $(PROCESSES) --dist load tests/faults tests/system/test_restore_crash.py
 	REQUIRE_BACKENDS=1 $(BIN)/pytest -m large tests/integration tests/system/test_recipes.py
 
 soak: $(STAMP) ## run ten thousand jobs with random faults and check that nothing grows or is left behind

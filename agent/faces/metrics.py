@@ -48,7 +48,7 @@ class Metrics:
         schedules: Callable[[], Mapping[str, ScheduleState]],
     ) -> None:
         """Without a `path` nothing is ever written."""
-        # Links are followed now: whoever can write on the way cannot lead the path elsewhere later.
+        # Follow links once, here: a user who replaces one later does not change where the agent writes.
         self._path = path and Path(os.path.realpath(path.parent)) / path.name
         self._mailbox, self._health, self._history = mailbox, health, history
         self._schedules = schedules

@@ -77,7 +77,7 @@ class Workers:
             self.mailbox.post(partial(over, outcome))
 
         def over(outcome: Outcome[Result]) -> None:
-            # `give_up` refers to the task: a job's memory would stay until a garbage collection.
+            # The closure refers to the task: kept, it would hold a job's memory until a garbage collection.
             task.tools.give_up = lambda: None
             ended(outcome)
 

@@ -55,7 +55,7 @@ class Database:
         """Keep all writes inside, or none, with one sync. A unit inside another one belongs to the outer one.
 
         A unit that writes nothing does not touch the disk. A unit that is not `synced` survives a kill,
-        but a power cut only after a later unit that is. Raises `JournalError` when nothing was kept.
+        but a power cut only after a later synced unit. Raises `JournalError` when nothing was kept.
         """
         if self._unit:
             with _noting_failure(self._unit):

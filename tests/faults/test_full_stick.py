@@ -1,7 +1,6 @@
 """A repository on a stick that is almost full: backups and retention go on for many nights."""
 
 import json
-import os
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -11,14 +10,14 @@ import pytest
 
 from agent.base.job import State
 from providers.free_space import Room
-from tests.faults.tally import tell
+from tests.faults.tally import LONG, tell
 from tests.support.fakes import Device
 from tests.support.real_disks import tmpfs
 from tests.support.repositories import PASSWORD, restic
 from tests.support.settings_files import private_file
 from tests.support.trees import snapshot
 
-NIGHTS = 60 if os.environ.get("FAULTS") == "long" else 10
+NIGHTS = 60 if LONG else 10
 STICK_KIB = 12_000
 FILES, FILE_BYTES = 12, 250_000
 """3 MB, of which each night changes a third: three snapshots have 5 MB."""

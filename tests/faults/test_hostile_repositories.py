@@ -1,6 +1,5 @@
 """Whatever a repository holds: nothing outside the target changes, and a refused one changes nothing."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from agent.base.roots import Root
 from agent.restore.root import RestoreOptions
 from agent.transfer.cancel import CancelToken
-from tests.faults.tally import tell
+from tests.faults.tally import LONG, tell
 from tests.support import hostile
 from tests.support.crafted import TIME
 from tests.support.hostile_repository import (
@@ -26,7 +25,7 @@ from tests.support.hostile_repository import (
 from tests.support.sandbox import LIMITS, MEMORY, Outcomes
 from tests.support.snapshots import restored_from
 
-EXAMPLES = 5_000 if os.environ.get("FAULTS") == "long" else 150
+EXAMPLES = 5_000 if LONG else 150
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 _LIMITS = replace(LIMITS, max_files=300)

@@ -1,6 +1,5 @@
 """Random histories of a device and its operator: restic and the agent restore what was saved last."""
 
-import os
 import random
 import shutil
 import sqlite3
@@ -20,11 +19,12 @@ from agent.formats.repository import blobs, sweep, tree
 from agent.formats.repository.objects import Kind
 from agent.formats.repository.packs import tree_key
 from agent.transfer.cancel import CancelToken
+from tests.faults.tally import LONG
 from tests.support.repositories import Device
 from tests.support.snapshots import restored, verified
 from tests.support.trees import snapshot
 
-HISTORIES = 500 if os.environ.get("FAULTS") == "long" else 10
+HISTORIES = 500 if LONG else 10
 NAMES = ("a", "b", "c", "d/a", "d/b", "d/e/f", "g/h")
 SIZES = (0, 1, 5_000, 70_000, 400_000)
 

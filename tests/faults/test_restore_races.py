@@ -17,12 +17,12 @@ import pytest
 from agent.base.errors import JobError
 from agent.restore.recovery import recover
 from agent.restore.root import RestoreOptions
-from tests.faults.tally import tell
+from tests.faults.tally import LONG, tell
 from tests.support.require import require
 from tests.support.restoring import JOB, LIMITS, NOBODY, restored
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 
-RESTORES = 1_000 if os.environ.get("FAULTS") == "long" else 50
+RESTORES = 1_000 if LONG else 50
 WORK = f".edge-backup-{JOB}"
 _EXCHANGE = 2  # RENAME_EXCHANGE, renameat2(2)
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -18,6 +18,7 @@ import pytest
 
 from agent.restore.recovery import RecoveryOutcome, recover
 from agent.restore.root import RestoreOptions
+from tests.faults.tally import LONG
 from tests.support.diskfaults import NEVER, die, in_child, striking
 from tests.support.forked import in_fresh_interpreter
 from tests.support.require import require
@@ -65,7 +66,7 @@ NEW: Spec = {
 }
 
 
-STEP = 1 if os.environ.get("FAULTS") == "long" else 3
+STEP = 1 if LONG else 3
 """Every call is tried by `make faults`, otherwise every third one."""
 
 
@@ -157,7 +158,7 @@ def test_killed_at_any_call_and_recovered_the_target_is_old_or_new(
 
 def kill_restores(destination: str, mode: str, uid: str) -> None:
     scene = Scene(Path(destination), mode, int(uid))
-    at, off_time, reports = 1, 0, set()
+    at, points, off_time, reports = 1, 0, 0, set()
     scene.reset()
     while scene.killed(scene.restore, at):
         report = scene.recovered()
@@ -165,11 +166,11 @@ def kill_restores(destination: str, mode: str, uid: str) -> None:
         off_time += scene.check(report)
         assert scene.recover() is RecoveryOutcome.NOTHING
         scene.reset()
-        at += STEP
+        points, at = points + 1, at + STEP
     assert reports == set(RecoveryOutcome), reports
     # Between making or removing the working directory, and setting the time back.
     assert off_time <= 2, off_time
-    print(f"restore ({mode}, uid {uid}): killed at {at - 1} points, target's time lost {off_time}x")
+    print(f"restore ({mode}, uid {uid}): killed at {points} points, target's time lost {off_time}x")
 
 
 @pytest.mark.parametrize(

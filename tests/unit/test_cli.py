@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -321,35 +322,23 @@ def test_ctrl_c_ends_every_command_with_130_and_no_traceback(
     assert main([name]) == 130
 
 
+def status_and_errors(command: list[str], **options: Any) -> tuple[int, str]:
+    """Run a command; return its exit status and its standard error."""
+    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True, **options)
+    return done.returncode, done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["check-config"], ["init", "--dir", "data", "--config", "c.json"]])
 def test_a_working_directory_that_was_removed_is_told_in_a_line(tmp_path: Path, arguments: list[str]) -> None:
     """A shell still stands in a directory that was removed or replaced; commands ended with a traceback."""
     shell = ["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh"]
-    done = subprocess.run(
-        [*shell, sys.executable, "-m", "agent", *arguments],
-        check=False,
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (
-        2,
-        "the working directory was removed: change to one that is there\n",
-    )
+    ended = status_and_errors([*shell, sys.executable, "-m", "agent", *arguments], cwd=tmp_path)
+    assert ended == (2, "the working directory was removed: change to one that is there\n")
 
 
 @pytest.mark.parametrize("arguments", [["openapi"], ["run", "--help", "all"], ["setup", "--print"]])
 def test_output_on_a_full_disk_is_told_in_a_line(arguments: list[str]) -> None:
     """`edge-backup history > FILE` ended with a traceback."""
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "agent", *arguments],
-            check=False,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    assert (done.returncode, done.stderr) == (
-        1,
-        "standard output cannot be written: No space left on device\n",
-    )
+        ended = status_and_errors([sys.executable, "-m", "agent", *arguments], stdout=full)
+    assert ended == (1, "standard output cannot be written: No space left on device\n")
